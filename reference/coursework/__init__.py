@@ -1,0 +1,1 @@
+"""Checks, grades, builds and releases exercises."""
