@@ -1,1 +1,17 @@
-"""Checks, grades, builds and releases exercises."""
+"""Checks, grades, builds and releases exercises. Knows nothing of what a course teaches.
+
+In a notebook: ``from coursework import check, hint``. On a command line: ``course --help``.
+"""
+
+__version__ = "0.1.0"
+__all__ = ["check", "hint"]
+
+
+def __getattr__(name: str):
+    if name in __all__:
+        from coursework import check as module
+
+        # The submodule has the function's name: rebind, so that `check(...)` is callable.
+        globals().update(check=module.check, hint=module.hint)
+        return globals()[name]
+    raise AttributeError(f"module 'coursework' has no attribute {name!r}")

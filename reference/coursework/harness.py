@@ -26,6 +26,13 @@ from coursework import wire
 from coursework.exercise import Case, Given, Seed
 
 STDOUT_LIMIT = 4000
+GIVEN_PRELUDE = """import math
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+"""
 
 
 @dataclass
@@ -258,14 +265,14 @@ def execute(
     """Runs a learner's source in a new ``__main__``; (its names, what went wrong or None).
 
     chunks: (label, source) in order, the label standing for a file name in tracebacks. given:
-    source of correct answers to earlier exercises, which replaces what the learner defined.
+    source of correct answers to earlier exercises; the chunks then lack the learner's.
     """
     import linecache
 
     module = types.ModuleType("__main__")
     module.__dict__["__builtins__"] = builtins
     sys.modules["__main__"] = module
-    parts = [*chunks, ("<given>", given)] if given else chunks
+    parts = [("<given>", GIVEN_PRELUDE + given), *chunks] if given else chunks
     for label, source in parts:
         linecache.cache[label] = (len(source), None, source.splitlines(True), label)
         try:

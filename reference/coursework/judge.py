@@ -29,6 +29,9 @@ DEFAULT_TOL = {
 }
 
 
+DEFAULT = Tol()
+
+
 @dataclass
 class Finding:
     """One thing that is wrong: a kind ("misconception", "shape", ...) and a sentence or two."""
@@ -134,7 +137,7 @@ class LiveOracle:
             yield m.name, m.says, m.detect, outcomes
 
 
-def compare(got: Any, expected: Any, tol: Tol = Tol(), path: str = "") -> Finding | None:
+def compare(got: Any, expected: Any, tol: Tol = DEFAULT, path: str = "") -> Finding | None:
     """None when equal within tolerance, else what differs. ``path`` names the place."""
     at = f" at {path}" if path else ""
     if got is None and expected is not None:
