@@ -1,0 +1,277 @@
+"""How a check looks: HTML in a notebook, plain text in a terminal.
+
+The HTML uses no script, no outside resource and JupyterLab's own colours, so that it is readable
+in the dark theme, when exported, and by a screen reader. Colours carry nothing that words and
+line styles do not.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from typing import Any
+
+import numpy as np
+
+from coursework.exercise import Exercise
+from coursework.judge import CaseResult, ExerciseResult
+
+MARKS = {True: "✓", False: "✗"}
+TITLES = {
+    "passed": "passed",
+    "partial": "partly right",
+    "failed": "not right yet",
+    "not attempted": "not attempted yet",
+    "missing": "not found",
+    "timeout": "took too long",
+    "out of memory": "ran out of memory",
+    "crashed": "crashed",
+    "forbidden import": "not your own",
+}
+BOX = (
+    "border-left:4px solid {edge};padding:.4em .8em;margin:.4em 0;max-width:60em;"
+    "color:var(--jp-content-font-color1,inherit)"
+)
+GOOD, BAD, NEUTRAL = "#0072B2", "#D55E00", "#767676"
+
+
+class Note:
+    """A sentence or two for the learner."""
+
+    def __init__(self, text: str, title: str = "") -> None:
+        self.text, self.title = text, title
+
+    def __repr__(self) -> str:
+        return f"{self.title}: {self.text}" if self.title else self.text
+
+    def _repr_html_(self) -> str:
+        title = f"<b>{html.escape(self.title)}</b><br>" if self.title else ""
+        return f'<div style="{BOX.format(edge=NEUTRAL)}">{title}{html.escape(self.text)}</div>'
+
+
+class CheckDisplay:
+    """A checked exercise, for display; ``result`` holds everything as data."""
+
+    def __init__(self, exercise: Exercise, result: ExerciseResult, trouble: str = "") -> None:
+        self.exercise, self.result, self.trouble = exercise, result, trouble
+
+    @property
+    def passed(self) -> bool:
+        return self.result.status == "passed"
+
+    def __repr__(self) -> str:
+        return text(self.exercise, self.result, self.trouble)
+
+    def _repr_html_(self) -> str:
+        return as_html(self.exercise, self.result, self.trouble)
+
+
+def headline(result: ExerciseResult) -> str:
+    """ "02.2 Jump to any noise level: partly right, 3 of 5 points"."""
+    status = TITLES.get(result.status, result.status)
+    points = f"{result.points} of {result.out_of} points"
+    return f"{result.id} {result.title}: {status}, {points}"
+
+
+def mistake(result: ExerciseResult) -> tuple[str, str]:
+    """(title, explanation) of the main finding; ("", "") when there is none."""
+    found = result.finding
+    if found is None or result.status in ("passed", "not attempted"):
+        return "", ""
+    if found.kind == "misconception":
+        return f"A known mistake: {found.name.replace('-', ' ')}", found.says
+    first = next((c for c in result.cases if not c.passed), None)
+    where = f" (case: {first.name})" if first else ""
+    return "What was seen", f"{found.says}{where}"
+
+
+def _groups(result: ExerciseResult) -> list[tuple[bool, str, str, list[CaseResult]]]:
+    rows = []
+    for group, (earned, points) in result.groups.items():
+        cases = [c for c in result.cases if c.group == group]
+        passed = sum(c.passed for c in cases)
+        words = f"{earned} of {points} points, {passed} of {len(cases)} cases"
+        rows.append((earned == points, group, words, cases))
+    return rows
+
+
+def _advice(exercise: Exercise, result: ExerciseResult) -> str:
+    if result.status == "passed":
+        return ""
+    if result.status == "not attempted":
+        return f"Write {', '.join(exercise.names)}, run its cell, then check again. " + (
+            f"Stuck? hint({exercise.id!r})"
+        )
+    if result.status == "missing":
+        return "Run the cell that defines it, then check again."
+    return f"A hint costs nothing: hint({exercise.id!r})"
+
+
+def text(exercise: Exercise, result: ExerciseResult, trouble: str = "") -> str:
+    """The check as plain text."""
+    lines = [f"{MARKS[result.status == 'passed']} {headline(result)}"]
+    for ok, group, points, cases in _groups(result) if result.cases else []:
+        lines.append(f"  {MARKS[ok]} {group}: {points}")
+        failing = [c for c in cases if not c.passed]
+        for c in failing[:3]:
+            lines.append(f"      {c.name}: {c.finding.says}")
+        if len(failing) > 3:
+            lines.append(f"      and {len(failing) - 3} more")
+    title, says = mistake(result)
+    if title:
+        lines.append(f"  {title}. {says}")
+    printed = next((c.stdout for c in result.cases if c.stdout and not c.passed), "")
+    if printed:
+        lines.append("  Your function printed: " + printed.strip()[:500])
+    lines += [f"  {extra}" for extra in (_advice(exercise, result), trouble) if extra]
+    return "\n".join(lines)
+
+
+def as_html(exercise: Exercise, result: ExerciseResult, trouble: str = "") -> str:
+    """The check as a self-contained piece of HTML."""
+    ok = result.status == "passed"
+    edge = GOOD if ok else NEUTRAL if result.status == "not attempted" else BAD
+    esc = html.escape
+    parts = [
+        f'<div role="status" style="{BOX.format(edge=edge)}">',
+        f"<b>{MARKS[ok]} {esc(headline(result))}</b>",
+    ]
+    title, says = mistake(result)
+    if title:
+        parts.append(f'<p style="margin:.4em 0"><b>{esc(title)}.</b> {esc(says)}</p>')
+    if result.cases and not ok:
+        parts.append(_case_list(result))
+        picture = best_picture(result)
+        if picture:
+            parts.append(picture)
+        printed = next((c.stdout for c in result.cases if c.stdout and not c.passed), "")
+        if printed:
+            parts.append(
+                f"<details><summary>What your function printed</summary>"
+                f"<pre>{esc(printed[:2000])}</pre></details>"
+            )
+    elif result.cases:
+        done = "; ".join(f"{group} ({points})" for _, group, points, _ in _groups(result))
+        parts.append(f"<br><small>{esc(done)}</small>")
+    for extra in (_advice(exercise, result), trouble):
+        if extra:
+            parts.append(f'<p style="margin:.4em 0"><small>{esc(extra)}</small></p>')
+    parts.append("</div>")
+    return "".join(parts)
+
+
+def _case_list(result: ExerciseResult) -> str:
+    esc = html.escape
+    rows = []
+    for ok, group, points, cases in _groups(result):
+        inner = "".join(
+            f"<li>{esc(c.name)}: {esc(c.finding.says)}</li>" for c in cases if not c.passed
+        )
+        inner = f'<ul style="margin:.1em 0 .3em 1.2em">{inner}</ul>' if inner else ""
+        rows.append(f"<li>{MARKS[ok]} {esc(group)}: {esc(points)}{inner}</li>")
+    return f'<ul style="list-style:none;padding-left:.2em;margin:.3em 0">{"".join(rows)}</ul>'
+
+
+def best_picture(result: ExerciseResult) -> str:
+    """Yours against the expected for the first failing case that can be drawn; "" if none."""
+    for case in result.cases:
+        if case.passed or case.picture == "none":
+            continue
+        got, expected = _array(case.got), _array(case.expected)
+        if got is None or expected is None:
+            continue
+        drawn = _draw(got, expected, case)
+        if drawn:
+            return drawn
+    return ""
+
+
+def _array(value: Any) -> np.ndarray | None:
+    if hasattr(value, "detach"):
+        value = value.to("cpu").double().numpy() if not value.is_complex() else None
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
+        return value.astype(float)
+    return None
+
+
+def _draw(got: np.ndarray, expected: np.ndarray, case: CaseResult) -> str:
+    if got.shape != expected.shape or expected.size < 4:
+        return ""
+    name = html.escape(case.name)
+    if expected.ndim >= 3 and min(expected.shape[-2:]) >= 5 and case.picture != "curve":
+        g, e = (a.reshape(-1, *a.shape[-2:]) for a in (got, expected))
+        worst = int(np.nan_to_num(np.abs(g - e), nan=np.inf).max(axis=(1, 2)).argmax())
+        images = "".join(
+            f'<figure style="display:inline-block;margin:.2em .8em .2em 0">{_png(a[worst], e)}'
+            f"<figcaption><small>{label}</small></figcaption></figure>"
+            for a, label in ((g, "yours"), (e, "expected"))
+        )
+        return f"<div><small>Case: {name}, image {worst}</small><br>{images}</div>"
+    g, e = (a.reshape(-1, a.shape[-1]) if a.ndim > 1 else a[None] for a in (got, expected))
+    if e.shape[-1] < 3:
+        g, e = g.T, e.T
+    if e.shape[-1] < 3:
+        return ""
+    worst = int(np.nan_to_num(np.abs(g - e), nan=np.inf).max(axis=1).argmax())
+    return f"<div><small>Case: {name}</small><br>{_svg(g[worst], e[worst])}</div>"
+
+
+def _png(image: np.ndarray, like: np.ndarray) -> str:
+    from PIL import Image
+
+    low, high = float(np.nanmin(like)), float(np.nanmax(like))
+    scaled = (np.nan_to_num(image, nan=low) - low) / max(high - low, 1e-12)
+    pixels = (np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+    factor = max(1, 112 // max(pixels.shape))
+    pixels = pixels.repeat(factor, 0).repeat(factor, 1)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{image.shape[0]} by {image.shape[1]} values as grey levels" ' + (
+        f'src="data:image/png;base64,{data}">'
+    )
+
+
+def _svg(got: np.ndarray, expected: np.ndarray, width: int = 420, height: int = 150) -> str:
+    if len(expected) > 400:
+        keep = np.linspace(0, len(expected) - 1, 400).astype(int)
+        got, expected = got[keep], expected[keep]
+    both = np.concatenate([got, expected])
+    finite = both[np.isfinite(both)]
+    if not finite.size:
+        return ""
+    low, high = float(finite.min()), float(finite.max())
+    if math.isclose(low, high):
+        low, high = low - 1, high + 1
+    pad = 8
+
+    def path(values: np.ndarray) -> str:
+        n = len(values)
+        points, pen = [], "M"
+        for i, v in enumerate(values):
+            if not np.isfinite(v):
+                pen = "M"
+                continue
+            x = pad + (width - 2 * pad) * i / max(n - 1, 1)
+            y = height - pad - (height - 2 * pad) * (v - low) / (high - low)
+            points.append(f"{pen}{x:.1f},{y:.1f}")
+            pen = "L"
+        return "".join(points)
+
+    label = (
+        f"Two curves over {len(expected)} places, from {low:.3g} to {high:.3g}: expected, solid, "
+        "and yours, dashed"
+    )
+    return (
+        f'<svg role="img" aria-label="{label}" width="{width}" height="{height + 18}" '
+        f'viewBox="0 0 {width} {height + 18}" style="max-width:100%">'
+        f'<rect x="1" y="1" width="{width - 2}" height="{height - 2}" fill="none" '
+        f'stroke="{NEUTRAL}" stroke-width="0.5"/>'
+        f'<path d="{path(expected)}" fill="none" stroke="{GOOD}" stroke-width="2.5"/>'
+        f'<path d="{path(got)}" fill="none" stroke="{BAD}" stroke-width="2" '
+        f'stroke-dasharray="6 4"/>'
+        f'<g font-size="12" fill="currentColor"><text x="{pad}" y="{height + 13}">'
+        f"— expected &#160;&#160; - - yours &#160;&#160; {low:.3g} to {high:.3g}</text></g></svg>"
+    )
