@@ -386,8 +386,13 @@ def diagnose(
     passed: list[bool],
     seed: int,
 ) -> Finding | None:
-    """The misconception that gives these outcomes, on all cases or on all that failed."""
-    partial = None
+    """The misconception that gives these outcomes, on all cases or on most of those that failed.
+
+    A learner's mistake seldom comes alone (another dtype, one more slip), so where none fits
+    everywhere, the one that gives most of the failing results is named, with that said.
+    """
+    failing = [i for i, ok in enumerate(passed) if not ok]
+    best: tuple[int, Finding | None] = (0, None)
     for name, says, detect, wrong in oracle.misconceptions(exercise, cases, seed):
         if detect is not None:
             if detect(got, expected, cases):
@@ -396,15 +401,36 @@ def diagnose(
         alike = [same_outcome(g, w, c.tol) for g, w, c in zip(got, wrong, cases)]
         if all(alike):
             return Finding("misconception", says, name)
-        failing = [a for a, ok in zip(alike, passed) if not ok]
-        if (
-            partial is None
-            and all(failing)
-            and any(g.status == "ok" for g, ok in zip(got, passed) if not ok)
-        ):
-            text = f"{says} (On the cases that fail, your result is what this mistake gives.)"
-            partial = Finding("misconception", text, name)
-    return partial
+        hits = sum(
+            got[i].status == "ok" and _same_values(got[i], wrong[i], cases[i].tol) for i in failing
+        )
+        if hits > best[0]:
+            best = hits, Finding("misconception", says, name)
+        elif hits == best[0]:
+            best = hits, None
+    hits, found = best
+    if found is None or 2 * hits <= len(failing):
+        return None
+    few = f"{hits} of the {len(failing)} cases that fail" if hits < len(failing) else "every case"
+    if hits == len(failing) and len(failing) < len(cases):
+        few = "every case that fails"
+    found.says += f" (In {few}, your values are what this mistake gives.)"
+    return found
+
+
+def _same_values(a: Outcome, b: Outcome, tol: Tol) -> bool:
+    """Like ``same_outcome`` for results, but the dtype of a tensor and side effects count not."""
+    if b.status != "ok":
+        return False
+    x, y = a.value, b.value
+    if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor) and x.dtype != y.dtype:
+        wider = torch.promote_types(x.dtype, y.dtype)
+        narrow = x if x.dtype != wider else y
+        tol = Tol(
+            *(DEFAULT_TOL.get(narrow.dtype, 0.0) if t is None else t for t in (tol.rtol, tol.atol))
+        )
+        x, y = x.to(wider), y.to(wider)
+    return type(x) is type(y) and compare(x, y, tol) is None
 
 
 EXERCISE_STATUS = {"memory": "out of memory", "forbidden": "forbidden import"}
