@@ -1,1 +1,62 @@
-"""Reference package."""
+"""A diffusion library small enough to read, built step by step by the course's lessons.
+
+What lives here, from the bottom up:
+
+- ``schedules``: how much noise there is at each time; ``process``: putting it in
+- ``prediction``: what a network may predict, and the interface that samplers see
+- ``denoisers``: the best possible denoisers, in closed form; ``losses``: what training minimises
+- ``sets2d``: point sets in the plane and a denoiser that learns one in seconds
+- ``data``, ``downloads``: images with their cards; ``plots``, ``palette``: pictures of all of it
+- ``results``: measured figures, shown and kept
+
+Nothing is imported until it is used: ``import undiffuse`` costs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TypeVar
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "budget"]
+
+_MODULES = (
+    "data",
+    "denoisers",
+    "downloads",
+    "losses",
+    "palette",
+    "plots",
+    "prediction",
+    "process",
+    "results",
+    "schedules",
+    "sets2d",
+)
+_BUDGETS = ("full", "small")
+
+T = TypeVar("T")
+
+
+def budget(full: T, small: T) -> T:
+    """``full``, or ``small`` where the environment variable UNDIFFUSE_BUDGET is "small".
+
+    Lessons name both sizes of an experiment with it: ``n = budget(full=1000, small=100)``.
+    Unset or empty means full. Raises ValueError for any other value.
+    """
+    name = os.environ.get("UNDIFFUSE_BUDGET", "") or "full"
+    if name not in _BUDGETS:
+        raise ValueError(f"UNDIFFUSE_BUDGET is {name!r}; it may be 'full', 'small' or unset")
+    return full if name == "full" else small
+
+
+def __getattr__(name: str):
+    """Modules on first use (PEP 562)."""
+    if name in _MODULES:
+        return importlib.import_module(f"undiffuse.{name}")
+    raise AttributeError(f"module 'undiffuse' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})
