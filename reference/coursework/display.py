@@ -30,6 +30,7 @@ TITLES = {
     "crashed": "crashed",
     "forbidden import": "not your own",
 }
+SHOWN = 2  # failing cases told in full, of each group
 BOX = (
     "border-left:4px solid {edge};padding:.4em .8em;margin:.4em 0;max-width:60em;"
     "color:var(--jp-content-font-color1,inherit)"
@@ -112,16 +113,15 @@ def _advice(exercise: Exercise, result: ExerciseResult) -> str:
 def text(exercise: Exercise, result: ExerciseResult, trouble: str = "") -> str:
     """The check as plain text."""
     lines = [f"{MARKS[result.status == 'passed']} {headline(result)}"]
-    for ok, group, points, cases in _groups(result) if result.cases else []:
-        lines.append(f"  {MARKS[ok]} {group}: {points}")
-        failing = [c for c in cases if not c.passed]
-        for c in failing[:3]:
-            lines.append(f"      {c.name}: {c.finding.says}")
-        if len(failing) > 3:
-            lines.append(f"      and {len(failing) - 3} more")
     title, says = mistake(result)
     if title:
         lines.append(f"  {title}. {says}")
+    for ok, group, points, cases in _groups(result) if result.cases else []:
+        lines.append(f"  {MARKS[ok]} {group}: {points}")
+        failing = [c for c in cases if not c.passed]
+        lines += [f"      {c.name}: {c.finding.says}" for c in failing[:SHOWN]]
+        if len(failing) > SHOWN:
+            lines.append(f"      and {len(failing) - SHOWN} more")
     printed = next((c.stdout for c in result.cases if c.stdout and not c.passed), "")
     if printed:
         lines.append("  Your function printed: " + printed.strip()[:500])
@@ -166,9 +166,10 @@ def _case_list(result: ExerciseResult) -> str:
     esc = html.escape
     rows = []
     for ok, group, points, cases in _groups(result):
-        inner = "".join(
-            f"<li>{esc(c.name)}: {esc(c.finding.says)}</li>" for c in cases if not c.passed
-        )
+        failing = [c for c in cases if not c.passed]
+        inner = "".join(f"<li>{esc(c.name)}: {esc(c.finding.says)}</li>" for c in failing[:SHOWN])
+        if len(failing) > SHOWN:
+            inner += f"<li>and {len(failing) - SHOWN} more</li>"
         inner = f'<ul style="margin:.1em 0 .3em 1.2em">{inner}</ul>' if inner else ""
         rows.append(f"<li>{MARKS[ok]} {esc(group)}: {esc(points)}{inner}</li>")
     return f'<ul style="list-style:none;padding-left:.2em;margin:.3em 0">{"".join(rows)}</ul>'
