@@ -89,9 +89,7 @@ class ImageSet:
         return self.images[index], self.labels[index]
 
 
-def digits(
-    split: str = "train", n: int | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
+def digits(split: str = "train", n: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Handwritten digits (MNIST): images and labels of a split, ready for a model.
 
     split: one of ``SPLITS``; n: how many, the first n of the split (stratified), or None for all
@@ -103,9 +101,7 @@ def digits(
     return _tensors("mnist10k", split, n)
 
 
-def fashion(
-    split: str = "train", n: int | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
+def fashion(split: str = "train", n: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Pictures of clothes (Fashion-MNIST): as ``digits``, with ten kinds of clothing."""
     return _tensors("fashion10k", split, n)
 
@@ -303,8 +299,7 @@ def _entry(name: str) -> dict:
     known = manifest()["sets"]
     if not isinstance(name, str) or name not in known:
         raise ValueError(
-            f"no set is called {name!r}: there are {', '.join(known)}"
-            + _nearest(str(name), known)
+            f"no set is called {name!r}: there are {', '.join(known)}" + _nearest(str(name), known)
         )
     return known[name]
 
