@@ -201,7 +201,7 @@ def _draw(got: np.ndarray, expected: np.ndarray, case: CaseResult) -> str:
     if got.shape != expected.shape or expected.size < 4:
         return ""
     name = html.escape(case.name)
-    if expected.ndim >= 3 and min(expected.shape[-2:]) >= 5 and case.picture != "curve":
+    if expected.ndim >= 3 and min(expected.shape[-2:]) >= 12 and case.picture != "curve":
         g, e = (a.reshape(-1, *a.shape[-2:]) for a in (got, expected))
         worst = int(np.nan_to_num(np.abs(g - e), nan=np.inf).max(axis=(1, 2)).argmax())
         images = "".join(

@@ -356,10 +356,44 @@ def judge_case(exercise: Exercise, case: Case, got: Outcome, expected: Outcome) 
             found = Finding("value", found)
     else:
         found = compare(got.value, expected.value, case.tol)
+    if found is not None and found.kind in ("value", "batch") and not exercise._judge:
+        found.says += linear_story(case, got.value, expected.value)
     if found is None and set(got.mutated) - set(expected.mutated):
         which = ", ".join(_argument(m) for m in got.mutated)
         return Finding("in place", f"the answer changes its input in place: {which}")
     return found
+
+
+def linear_story(case: Case, got: Any, expected: Any) -> str:
+    """ "; there you give 0.3 times argument 1 + ..." when both are linear in the inputs, else ""."""
+    if case.driver or not isinstance(got, torch.Tensor) or not isinstance(expected, torch.Tensor):
+        return ""
+    parts = {
+        i + 1: _wide(a)
+        for i, a in enumerate(case.args)
+        if isinstance(a, torch.Tensor) and a.is_floating_point() and a.shape == expected.shape
+    }
+    if not parts or expected.ndim < 2 or expected[0].numel() < 4 * len(parts):
+        return ""
+    g, e = _wide(got), _wide(expected)
+    row = int(torch.nan_to_num((g - e).abs().flatten(1).amax(1)).argmax())
+    basis = torch.stack([p[row].reshape(-1) for p in parts.values()], 1)
+
+    def weights(x: torch.Tensor) -> list[float] | None:
+        target = x[row].reshape(-1)
+        solved = torch.linalg.lstsq(basis, target).solution
+        if not bool(torch.isclose(basis @ solved, target, rtol=1e-3, atol=1e-4).all()):
+            return None
+        return solved.tolist()
+
+    mine, right = weights(g), weights(e)
+    if mine is None or right is None:
+        return ""
+
+    def words(w: list[float]) -> str:
+        return " + ".join(f"{c:.4g} x argument {i}" for i, c in zip(parts, w))
+
+    return f". In sample {row} you give {words(mine)}; wanted is {words(right)}"
 
 
 def _argument(name: str) -> str:
