@@ -11,7 +11,9 @@ import builtins
 import contextlib
 import copy
 import io
+import os
 import random
+import re
 import signal
 import sys
 import threading
@@ -26,6 +28,8 @@ from coursework import wire
 from coursework.exercise import Case, Given, Seed
 
 STDOUT_LIMIT = 4000
+HERE = os.path.dirname(os.path.abspath(__file__)).replace(os.sep, "/")
+DRIVERS = re.compile(r"/lesson_\d\d\.py$")
 GIVEN_PRELUDE = """import math
 import numpy as np
 import torch
@@ -166,12 +170,11 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 def learner_line(error: BaseException) -> str:
     """The innermost line of the learner's own code in a traceback, as "line 3: text"."""
-    own = ("coursework", "tests/exercises", "tests\\exercises")
     found = ""
     for frame in traceback.extract_tb(error.__traceback__):
         name = frame.filename.replace("\\", "/")
         library = "site-packages" in name or "/lib/python" in name or name.startswith("<frozen")
-        if library or any(part.replace("\\", "/") in name for part in own):
+        if library or name.startswith(HERE) or DRIVERS.search(name):
             continue
         text = (frame.line or "").strip()
         place = f"{frame.filename}, " if frame.filename.startswith("<") else ""

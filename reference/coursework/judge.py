@@ -356,8 +356,6 @@ def judge_case(exercise: Exercise, case: Case, got: Outcome, expected: Outcome) 
             found = Finding("value", found)
     else:
         found = compare(got.value, expected.value, case.tol)
-    if found is not None and found.kind in ("value", "batch") and not exercise._judge:
-        found.says += linear_story(case, got.value, expected.value)
     if found is None and set(got.mutated) - set(expected.mutated):
         which = ", ".join(_argument(m) for m in got.mutated)
         return Finding("in place", f"the answer changes its input in place: {which}")
@@ -365,7 +363,7 @@ def judge_case(exercise: Exercise, case: Case, got: Outcome, expected: Outcome) 
 
 
 def linear_story(case: Case, got: Any, expected: Any) -> str:
-    """ "; there you give 0.3 times argument 1 + ..." when both are linear in the inputs, else ""."""
+    """What was mixed in what shares, when both are linear in the inputs; else ""."""
     if case.driver or not isinstance(got, torch.Tensor) or not isinstance(expected, torch.Tensor):
         return ""
     parts = {
@@ -515,7 +513,11 @@ def judge_exercise(
         result.status = EXERCISE_STATUS.get(only, only)
     elif result.points:
         result.status = "partial"
-    first = next(c.finding for c in result.cases if not c.passed)
+    index = passed.index(False)
+    first = result.cases[index].finding
+    if first.kind in ("value", "batch") and not exercise._judge:
+        story = linear_story(cases[index], got[index].value, expected[index].value)
+        first = Finding(first.kind, first.says + story)
     result.finding = first
     if diagnosis and any(g.status in ("ok", "error") for g in got):
         named = diagnose(exercise, oracle, cases, got, expected, passed, seed)

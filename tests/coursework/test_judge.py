@@ -1,0 +1,250 @@
+"""Findings say what is wrong; misconceptions are named; points go by group."""
+
+import numpy as np
+import pytest
+import torch
+
+from coursework import harness, judge
+from coursework.exercise import Answers, Case, Checks, Exercise, ExerciseError, Lesson, Seed, Tol
+
+RANDOM = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(3))
+
+
+def kind(got, expected, tol=Tol()):  # noqa: B008
+    found = judge.compare(got, expected, tol)
+    return found and found.kind
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        (lambda x: x.clone(), None),
+        (lambda x: x * (1 + 1e-6), None),
+        (lambda x: -x, "sign"),
+        (lambda x: x * 1.5, "scaled"),
+        (lambda x: x + 0.25, "offset"),
+        (lambda x: x.flip(2), "reversed"),
+        (lambda x: torch.cat([x[:, :, :1], x[:, :, :-1]], 2), "shifted"),
+        (lambda x: x.double(), "dtype"),
+        (lambda x: x[:, :2], "shape"),
+        (lambda x: x.numpy(), "type"),
+        (lambda x: None, "none"),
+        (lambda x: x * float("nan"), "nan"),
+        (lambda x: x / 0, "inf"),
+        (lambda x: torch.cat([x[:1], x[1:] ** 2]), "batch"),
+        (lambda x: torch.where(x > 0, 0.0, x), "value"),
+        (lambda x: [x], "type"),
+    ],
+)
+def test_findings_on_tensors(change, expected):
+    found = kind(change(RANDOM), RANDOM)
+    assert found == expected or (expected == "inf" and found in ("inf", "nan"))
+
+
+def test_a_single_wrong_element_is_found_and_placed():
+    wrong = RANDOM.clone()
+    wrong[2, 1, 4] += 0.01
+    found = judge.compare(wrong, RANDOM)
+    assert found is not None
+    assert "[2, 1, 4]" in found.says or "number 2" in found.says
+
+
+def test_errors_that_cancel_in_a_sum_are_found():
+    wrong = RANDOM.clone()
+    wrong[0, 0, 0] += 1
+    wrong[3, 2, 1] -= 1
+    assert kind(wrong, RANDOM) is not None
+
+
+@pytest.mark.parametrize(
+    "got, expected, found",
+    [
+        (1.0, 1.0, None),
+        (1.0 + 1e-9, 1.0, None),
+        (1.1, 1.0, "value"),
+        (np.float64(1.0), 1.0, None),
+        (torch.tensor(1.0), 1.0, "type"),
+        (True, 1, "type"),
+        (1.0, 1, "type"),
+        (2, 1, "value"),
+        (1, True, "value"),
+        (None, 1.0, "none"),
+        ("a", "b", "value"),
+        ([1, 2], [1, 2, 3], "length"),
+        ((1, 2), [1, 2], None),
+        ({"a": 1}, {"a": 1, "b": 2}, "keys"),
+        ({"a": 1}, {"a": 2}, "value"),
+        (float("nan"), float("nan"), None),
+        (0.0, float("nan"), "value"),
+    ],
+)
+def test_findings_on_plain_values(got, expected, found):
+    assert kind(harness.plain(got), harness.plain(expected)) == found
+
+
+def make_exercise(**more):
+    ex = Exercise(
+        id="77.1",
+        title="Double",
+        names=("double",),
+        points={"small": 1, "large": 2},
+        hints=("Think of two.", "Use a product."),
+        **more,
+    )
+
+    @ex.cases
+    def _(draw):
+        yield Case("three", (draw.normal(3),), group="small")
+        yield Case("many", (draw.normal(5, 7),), group="large")
+
+    answers = Answers("77.1")
+
+    @answers.reference
+    def double(x):
+        return 2 * x
+
+    @answers.misconception("squared", "You square; twice is meant.")
+    def double_squared(x):
+        return x * x
+
+    answers.misconceptions[-1].defines = {"double": double_squared}
+
+    @answers.misconception("in-place", "You change the input.")
+    def double_in_place(x):
+        x *= 2
+        return x
+
+    answers.misconceptions[-1].defines = {"double": double_in_place}
+    return Checks(Lesson("77"), {"77.1": ex}, {"77.1": answers}, None)
+
+
+def run(function, checks=None):
+    checks = checks or make_exercise()
+    ex = checks.exercises["77.1"]
+    cases = ex.make_cases(0)
+    outcomes = harness.run_cases({"double": function} if function else {}, ex.names, cases, None)
+    return judge.judge_exercise(ex, judge.LiveOracle(checks), cases, outcomes, 0)
+
+
+def raises(error):
+    def double(x):
+        raise error
+
+    return double
+
+
+def test_points_by_group():
+    assert run(lambda x: x + x).points == 3
+    partly = run(lambda x: 2 * x if x.ndim == 1 else 3 * x)
+    assert (partly.status, partly.points, partly.groups["small"]) == ("partial", 1, (1, 1))
+    assert partly.finding.kind == "scaled"
+
+
+def test_misconceptions_are_named():
+    assert run(lambda x: x**2).finding.name == "squared"
+    assert run(lambda x: x.mul_(2)).finding.name == "in-place"
+
+
+def test_a_misconception_with_another_slip_is_still_named():
+    found = run(lambda x: (x**2).double()).finding
+    assert (found.kind, found.name) == ("misconception", "squared")
+
+
+def test_in_place_change_alone_costs_points():
+    def double(x):
+        result = 2 * x
+        x.zero_()
+        return result
+
+    result = run(double)
+    assert result.points == 0
+    assert result.finding.kind == "in place"
+
+
+@pytest.mark.parametrize(
+    "function, status, kind",
+    [
+        (raises(NotImplementedError("77.1")), "not attempted", "not attempted"),
+        (raises(ValueError("bad")), "failed", "error"),
+        (raises(SystemExit(0)), "failed", "error"),
+        (lambda: 3, "failed", "signature"),
+        (None, "missing", "missing"),
+        (raises(MemoryError()), "out of memory", "memory"),
+    ],
+)
+def test_statuses(function, status, kind):
+    result = run(function)
+    assert (result.status, result.finding.kind, result.points) == (status, kind, 0)
+
+
+def test_an_endless_answer_times_out():
+    def double(x):
+        while True:
+            pass
+
+    checks = make_exercise()
+    ex = checks.exercises["77.1"]
+    cases = ex.make_cases(0)
+    outcomes = harness.run_cases({"double": double}, ex.names, cases, None, limit=0.2)
+    assert [o.status for o in outcomes] == ["timeout", "timeout"]
+
+
+def test_an_error_names_the_learners_line():
+    def double(x):
+        return x @ torch.ones(999)
+
+    found = run(double).finding
+    assert found.kind == "error"
+    assert "torch.ones(999)" in found.says
+
+
+def test_linear_story_tells_the_shares():
+    ex = Exercise("77.2", "Mix", ("mix",), {"main": 1}, ("h", "h"))
+    ex.cases(lambda draw: [Case("one", (draw.normal(2, 40), draw.normal(2, 40)))])
+    answers = Answers("77.2")
+    answers.reference_defines["mix"] = lambda a, b: 0.6 * a + 0.8 * b
+    checks = Checks(Lesson("77"), {"77.2": ex}, {"77.2": answers}, None)
+    cases = ex.make_cases(0)
+    got = harness.run_cases({"mix": lambda a, b: 0.6 * a - 0.8 * b}, ex.names, cases, None)
+    result = judge.judge_exercise(ex, judge.LiveOracle(checks), cases, got, 0)
+    assert "-0.8 x argument 2" in result.finding.says
+
+
+def test_generators_are_made_anew_for_every_call():
+    ex = Exercise("77.3", "Draw", ("draw",), {"main": 1}, ("h", "h"))
+    ex.cases(lambda draw: [Case("a", (Seed(5),)), Case("b", (Seed(5),))])
+    outcomes = harness.run_cases(
+        {"draw": lambda g: torch.rand(3, generator=g)}, ex.names, ex.make_cases(0), None
+    )
+    assert torch.equal(outcomes[0].value, outcomes[1].value)
+
+
+def test_global_random_state_is_left_alone():
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    run(lambda x: 2 * x + 0 * torch.rand(1))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_ill_formed_exercises_are_refused():
+    with pytest.raises(ExerciseError, match="must look like"):
+        Exercise("2.x", "t", ("f",), {"a": 1}, ("h",))
+    with pytest.raises(ExerciseError, match="hint"):
+        Exercise("02.1", "t", ("f",), {"a": 1}, ("",))
+    with pytest.raises(ExerciseError, match="points"):
+        Exercise("02.1", "t", ("f",), {"a": 0}, ("h",))
+    ex = Exercise("02.1", "t", ("f",), {"a": 1}, ("h",))
+    ex.cases(lambda draw: [Case("x", (1,), group="b")])
+    with pytest.raises(ExerciseError, match="groups"):
+        ex.make_cases(0)
+    ex.cases(lambda draw: [Case("x", (1,), group="a"), Case("x", (2,), group="a")])
+    with pytest.raises(ExerciseError, match="repeat"):
+        ex.make_cases(0)
+
+
+def test_results_become_json():
+    import json
+
+    data = json.loads(json.dumps(run(lambda x: x**2).to_dict()))
+    assert data["finding"]["name"] == "squared"
+    assert data["groups"]["large"] == [0, 2]
