@@ -259,7 +259,7 @@ class Answers:
 
         def add(thing: Callable) -> Callable:
             self.misconceptions.append(Misconception(name, says, {thing.__name__: thing}, detect))
-            return thing
+            return self._still(thing)
 
         return add
 
@@ -273,9 +273,13 @@ class Answers:
 
         def add(thing: Callable) -> Callable:
             self.alternatives[name] = {thing.__name__: thing}
-            return thing
+            return self._still(thing)
 
         return add
+
+    def _still(self, thing: Callable) -> Callable:
+        """What the name goes on to mean in the answers module: the reference, once there is one."""
+        return self.reference_defines.get(thing.__name__, thing)
 
     def complete(self, defines: dict[str, Any]) -> dict[str, Any]:
         """``defines`` with what it lacks taken from the reference."""

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from coursework import checks as checks_of
-from coursework import config, display, harness, judge, progress
+from coursework import config, display, harness, judge, progress, recorded
 
 PUBLIC_SEED = 1
 
@@ -26,8 +26,6 @@ def _exercise(id: str):
     if (course.checks / "answers").is_dir():
         checks, exercise = checks_of.find_exercise(id, course.root)
         return checks, exercise, _live(exercise.lesson)
-    from coursework import recorded
-
     checks, exercise = checks_of.find_exercise(id, course.root, answers=False)
     return checks, exercise, recorded.load(course, exercise.lesson)
 
@@ -106,7 +104,7 @@ def check(id: str, seed: int = PUBLIC_SEED) -> display.CheckDisplay | display.No
     try:
         names = learner_names()
         exercise, result = run_check(str(id), names, seed)
-    except (checks_of.UnknownExercise, config.CourseNotFound) as error:
+    except (checks_of.UnknownExercise, config.CourseNotFound, recorded.NoRecording) as error:
         return display.Note(str(error))
     trouble = progress.note(_course(), exercise.id, result.points, result.out_of)
     return display.CheckDisplay(exercise, result, trouble)

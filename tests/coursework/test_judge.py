@@ -156,9 +156,12 @@ def test_in_place_change_alone_costs_points():
         x.zero_()
         return result
 
-    result = run(double)
-    assert result.points == 0
-    assert result.finding.kind == "in place"
+    assert run(double).finding.name == "in-place"
+    checks = make_exercise()
+    del checks.answers["77.1"].misconceptions[1]
+    result = run(double, checks)
+    assert (result.points, result.finding.kind) == (0, "in place")
+    assert "argument 1" in result.finding.says
 
 
 @pytest.mark.parametrize(
