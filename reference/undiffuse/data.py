@@ -252,7 +252,7 @@ class _Stored(dict):
 
 @lru_cache(maxsize=4)
 def _read(name: str, path: Path, size: int, mtime_ns: int) -> _Stored:
-    """The arrays of a set, checked; size and mtime_ns are there for the cache to notice a change."""
+    """The arrays of a set, checked; by size and mtime_ns the cache notices a change."""
     entry = _entry(name)
     content = path.read_bytes()
     if len(content) != entry["bytes"]:
@@ -287,7 +287,8 @@ def _read(name: str, path: Path, size: int, mtime_ns: int) -> _Stored:
 def _manifest(path: Path, size: int, mtime_ns: int) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        content["sets"]  # noqa: B018 - asked for, so that its absence is noticed here
+        if not isinstance(content["sets"], dict):
+            raise TypeError("'sets' is no table")
     except (ValueError, KeyError, TypeError) as e:
         raise DamagedData(
             f"{path} is damaged ({e}): bring it back with\n  git checkout -- data/manifest.json"
