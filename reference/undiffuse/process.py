@@ -1,10 +1,10 @@
 """The forward process: how data turns into noise, and what can be told from the result.
 
-``x0`` is data of any shape (B, ...): images (B, C, H, W), sound (B, C, L), points (B, D). ``t`` is a
-0-based integer step per sample, (B,) int64, into ``alpha_bar`` (T,), the share of the signal's
-variance that is left after step t. ``noise`` and ``eps`` are standard normal, of the shape of
-``x0``. Coefficients are computed in float64; results have the dtype of the data. Nothing is
-changed in place.
+``x0`` is data of any shape (B, ...): images (B, C, H, W), sound (B, C, L), points (B, D). ``t`` is
+a 0-based integer step per sample, (B,) int64, into ``alpha_bar`` (T,), the share of the signal's
+variance that is left after step t. ``noise`` and ``eps`` are standard normal, of the shape and
+dtype of ``x0``. Coefficients are computed in float64; results have the dtype of the data. Nothing
+is changed in place.
 
 All functions raise TypeError for data that is not floating point or steps that are not integers,
 and ValueError for shapes that do not fit, steps outside [0, T-1], alpha_bar outside [0, 1] and NaN.

@@ -299,8 +299,8 @@ def edm_schedule(sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float =
 def flow_schedule() -> Schedule:
     """alpha = 1 - t and sigma = t: a straight path from data to noise.
 
-    Liu et al. 2022 (rectified flow); Lipman et al. 2022 (flow matching, the optimal-transport path of
-    section 4 with sigma_min = 0), both with time running the other way.
+    Liu et al. 2022 (rectified flow); Lipman et al. 2022 (flow matching, the optimal-transport
+    path of section 4 with sigma_min = 0), both with time running the other way.
     """
     return Schedule("flow", lambda t: (1 - t, t.clone()))
 
