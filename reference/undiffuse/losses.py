@@ -14,17 +14,13 @@ from collections.abc import Callable
 import torch
 
 from undiffuse._arguments import per_sample, require_finite, require_float
+from undiffuse.prediction import network_time
 from undiffuse.process import q_sample, v_target, x0_from_v
 from undiffuse.schedules import alpha_bar_from_betas
 
 Model = Callable[..., torch.Tensor]
 PREDICTIONS = ("eps", "x0", "v")
 WEIGHTS = ("eps", "x0", "v", "min-snr")
-
-
-def network_time(t: torch.Tensor, T: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """The float time t / (T - 1) in [0, 1] that a network sees at integer step t; 0 where T = 1."""
-    return (t.double() / max(T - 1, 1)).to(dtype)
 
 
 def simple_loss(

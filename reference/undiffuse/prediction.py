@@ -1,8 +1,8 @@
 """What a network may predict, and the one interface that samplers, losses and guidance see.
 
-A **denoiser** is a callable ``(x_t, t, cond) -> prediction``: ``x_t`` (B, ...) noisy data, ``t`` the
-continuous time in [0, 1], a number or one per sample (B,), ``cond`` what it is conditioned on or
-None. Its ``kind`` says what the prediction is:
+A **denoiser** is a callable ``(x_t, t, cond) -> prediction``: ``x_t`` (B, ...) noisy data, ``t``
+the continuous time in [0, 1], a number or one per sample (B,), ``cond`` what it is conditioned on
+or None. Its ``kind`` says what the prediction is:
 
 - ``eps``: the noise; ``x0``: the data
 - ``v``: alpha eps - sigma x0 (Salimans & Ho 2022, section 4)
@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import torch
 
-from undiffuse._arguments import per_sample, require_float, require_same_shape
+from undiffuse._arguments import per_sample, require_float, require_same_shape, require_steps
 from undiffuse.schedules import Schedule
 
 Level = float | torch.Tensor
@@ -144,16 +144,21 @@ def as_sigma_denoiser(
     return denoise
 
 
-def at_steps(denoiser: Denoiser, T: int) -> Denoiser:
-    """``denoiser`` of continuous time as one that is called with integer steps t in [0, T-1].
+def network_time(t: torch.Tensor, T: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """The float time t / (T - 1) in [0, 1] that a network sees at integer step t; 0 where T = 1.
 
-    Step t is the time t / (T - 1), as in ``schedules.discrete_schedule``; t: (B,) int64.
+    As in ``schedules.discrete_schedule``, of which step t is this time.
     """
+    return (t.double() / max(T - 1, 1)).to(dtype)
+
+
+def at_steps(denoiser: Denoiser, T: int) -> Denoiser:
+    """``denoiser`` of continuous time as one called with integer steps t (B,) in [0, T-1]."""
 
     def called_with_steps(
         x_t: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None
     ) -> torch.Tensor:
-        return denoiser(x_t, (torch.as_tensor(t).double() / max(T - 1, 1)).to(x_t.dtype), cond)
+        return denoiser(x_t, network_time(require_steps(t, T, len(x_t)), T, x_t.dtype), cond)
 
     return called_with_steps
 

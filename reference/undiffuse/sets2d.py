@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import math
 from collections.abc import Callable
 
@@ -176,7 +177,7 @@ class PointNet(nn.Module):
         self.register_buffer("frequencies", math.pi / 2 * torch.arange(1, frequencies + 1))
         sizes = [D + 1 + 2 * frequencies] + [width] * depth
         layers: list[nn.Module] = []
-        for fan_in, fan_out in zip(sizes[:-1], sizes[1:]):
+        for fan_in, fan_out in itertools.pairwise(sizes):
             layers += [nn.Linear(fan_in, fan_out), nn.SiLU()]
         self.layers = nn.Sequential(*layers, nn.Linear(width, D))
 

@@ -1,0 +1,217 @@
+"""Measured figures: shown where they are measured, and kept beside what made them.
+
+A lesson's experiment ends in one call of ``record``. Where the environment variable
+UNDIFFUSE_RESULTS names a folder, the figures also go there as ``<claim>.json``, from which texts
+quote them. Nothing in such a file names a person, a host or a path.
+"""
+
+from __future__ import annotations
+
+import datetime
+import html
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from undiffuse import __version__, budget
+
+_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
+_OWN = ("claim", "verdict", "rows", "seeds", "budget", "date", "versions", "machine")
+
+
+def record(
+    claim: str,
+    rows: Sequence[Mapping[str, Any]],
+    verdict: str,
+    seeds: Iterable[int],
+    **extra: Any,
+) -> dict[str, Any]:
+    """Shows the figures of one experiment as a table, and returns and keeps them.
+
+    claim: a short name such as "C12", of letters, digits, "-", "_" and "."; it names the file.
+    rows: one dict per line of the table, column -> text, number, bool, None, or a tensor or numpy
+    array (which becomes a list). verdict: what the figures say, decided by code. seeds: those
+    used, at least one. extra: anything more to be kept, such as n=1000 or floor=0.12.
+
+    Returns a dict of plain data with the keys claim, verdict, rows, seeds, budget, date (UTC),
+    versions, machine (system, processor kind and count) and the extra ones; NaN and infinities
+    become None, as JSON has none. Where UNDIFFUSE_RESULTS names a folder (made if need be), writes
+    it there as <claim>.json: a reader sees the old file or the new one, never half of one.
+
+    Raises ValueError for a claim that cannot be a file name, no rows, no seeds or an empty
+    verdict, TypeError for values that are not plain data.
+    """
+    if not isinstance(claim, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", claim):
+        raise ValueError(f"claim must be a short name such as 'C12', got {claim!r}")
+    rows = [{str(k): _plain(v, f"rows[{i}][{k!r}]") for k, v in row.items()}
+            for i, row in enumerate(rows)]  # fmt: skip
+    seeds = [int(seed) for seed in seeds]
+    if not rows or not seeds:
+        raise ValueError(f"{claim} needs at least one row and one seed, got {len(rows)} rows "
+                         f"and {len(seeds)} seeds")  # fmt: skip
+    if not isinstance(verdict, str) or not verdict.strip():
+        raise ValueError(f"{claim} needs a verdict in words, got {verdict!r}")
+    taken = sorted(set(extra) & set(_OWN))
+    if taken:
+        raise ValueError(f"{claim}: {', '.join(taken)} is filled in by record itself")
+    result = {
+        "claim": claim,
+        "verdict": verdict,
+        "rows": rows,
+        "seeds": seeds,
+        **{name: _plain(value, name) for name, value in extra.items()},
+        "budget": budget(full="full", small="small"),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "versions": _versions(),
+        "machine": _machine(),
+    }
+    folder = os.environ.get("UNDIFFUSE_RESULTS", "")
+    if folder:
+        _write(Path(folder), claim, result)
+    _show(result)
+    return result
+
+
+def load_results(folder: str | os.PathLike) -> dict[str, dict[str, Any]]:
+    """What ``record`` wrote into ``folder``: claim -> its dict, in the order of the names.
+
+    Raises FileNotFoundError where there is no such folder, ValueError that names the file where
+    one is not what ``record`` writes.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder of results at {folder}")
+    results = {}
+    for path in sorted(folder.glob("*.json"), key=lambda p: _natural(p.stem)):
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path.name} is damaged: {error}") from error
+        if not isinstance(result, dict) or result.get("claim") != path.stem:
+            raise ValueError(f"{path.name} does not hold the results of {path.stem}")
+        results[path.stem] = result
+    return results
+
+
+def _plain(value: Any, name: str) -> Any:
+    """``value`` as what JSON can hold."""
+    if hasattr(value, "tolist"):  # torch tensors, numpy arrays and numpy scalars
+        value = value.tolist()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v, f"{name}[{k!r}]") for k, v in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [_plain(v, f"{name}[{i}]") for i, v in enumerate(value)]
+    raise TypeError(f"{name} must be plain data, got {type(value).__name__}")
+
+
+def _versions() -> dict[str, str]:
+    versions = {"undiffuse": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _machine() -> dict[str, Any]:
+    # What may differ from machine to machine and change a figure; nothing that tells which one.
+    torch = sys.modules.get("torch")
+    gpu = torch.cuda.get_device_name(0) if torch and torch.cuda.is_available() else None
+    affinity = getattr(os, "sched_getaffinity", None)
+    cpus = len(affinity(0)) if affinity else os.cpu_count()
+    return {"system": platform.system(), "processor": platform.machine(), "cpus": cpus, "gpu": gpu}
+
+
+def _write(folder: Path, claim: str, result: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{claim}-", dir=folder)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(result, file, indent=2, ensure_ascii=False, allow_nan=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, folder / f"{claim}.json")
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts C2 before C12."""
+    return [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", name) if p]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(_cell(v) for v in value)
+    return str(value)
+
+
+def _show(result: dict[str, Any]) -> None:
+    """A table: HTML in a notebook, text elsewhere."""
+    columns = list(dict.fromkeys(name for row in result["rows"] for name in row))
+    cells = [[_cell(row[c]) if c in row else "" for c in columns] for row in result["rows"]]
+    # A column is set right where all of it is numbers, so that digits stand below each other.
+    right = [all(isinstance(row.get(c), int | float | None) for row in result["rows"])
+             for c in columns]  # fmt: skip
+    seeds = ", ".join(map(str, result["seeds"]))
+    title = f"{result['claim']}: {result['verdict']}"
+    note = f"seeds {seeds}; budget {result['budget']}"
+    text = "\n".join([title, "", *_text_table(columns, cells, right), "", note])
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is None or not hasattr(shell, "kernel"):
+        print(text)
+        return
+    from IPython.display import display
+
+    page = _html_table(title, columns, cells, right, note)
+    display({"text/plain": text, "text/html": page}, raw=True)
+
+
+def _text_table(columns: list[str], cells: list[list[str]], right: list[bool]) -> list[str]:
+    lines = [columns, *cells]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+
+    def aligned(line: list[str]) -> str:
+        parts = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right))
+        return "  ".join(parts).rstrip()
+
+    return [aligned(columns), "  ".join("-" * w for w in widths), *map(aligned, cells)]
+
+
+def _html_table(
+    title: str, columns: list[str], cells: list[list[str]], right: list[bool], note: str
+) -> str:
+    def row(tag: str, line: list[str]) -> str:
+        made = (
+            f'<{tag} style="text-align: {"right" if r else "left"}">{html.escape(c)}</{tag}>'
+            for c, r in zip(line, right)
+        )
+        return f"<tr>{''.join(made)}</tr>"
+
+    head, body = row("th", columns), "".join(row("td", line) for line in cells)
+    return (
+        f"<p><strong>{html.escape(title)}</strong></p>"
+        f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+        f"<p><small>{html.escape(note)}</small></p>"
+    )
