@@ -1,0 +1,156 @@
+"""One U-Net for images and sound, and small presets named by purpose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from undiffuse.blocks import (
+    CONV,
+    ClassConditioner,
+    Downsample,
+    PatchStem,
+    ResBlock,
+    SelfAttention,
+    Upsample,
+    group_norm,
+    timestep_embedding,
+    zero_init_,
+)
+
+TIME_SCALE = 1000.0
+
+
+class UNet(nn.Module):
+    """A U-Net (Ronneberger et al. 2015) as diffusion uses it (Ho et al. 2020), in 1-D or 2-D.
+
+    channels: width of each level, from fine to coarse; the size halves from one to the next.
+    blocks: residual blocks a level on the way down (one more on the way up). attention: at which
+    levels self-attention follows each block. patch: see ``PatchStem``. classes: number of labels,
+    None for a network without. dims: 1 for (B, C, L), 2 for (B, C, H, W).
+
+    forward(x, t, cond=None): t (B,) or a number, continuous time in [0, 1]; cond (B,) int64
+    labels, where ``self.null`` (the number of classes) means none, as does None. Any size that
+    leaves at least one place at the coarsest level works. Returns x's shape.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        channels: tuple[int, ...] = (64, 128, 128),
+        blocks: int = 1,
+        attention: tuple[bool, ...] | None = None,
+        patch: int = 1,
+        classes: int | None = None,
+        dims: int = 2,
+        heads: int = 4,
+        dropout: float = 0.0,
+        emb_dim: int | None = None,
+    ) -> None:
+        super().__init__()
+        if dims not in CONV:
+            raise ValueError(f"dims must be 1 or 2, got {dims}")
+        attention = tuple(attention or (False,) * len(channels))
+        if len(attention) != len(channels):
+            raise ValueError(f"attention has {len(attention)} entries for {len(channels)} levels")
+        self.config: dict[str, Any] = {
+            "in_channels": in_channels,
+            "channels": list(channels),
+            "blocks": blocks,
+            "attention": list(attention),
+            "patch": patch,
+            "classes": classes,
+            "dims": dims,
+            "heads": heads,
+            "dropout": dropout,
+            "emb_dim": emb_dim,
+        }
+        conv = CONV[dims]
+        emb_dim = emb_dim or 4 * channels[0]
+        self.dims, self.emb_dim, self.time_dim = dims, emb_dim, channels[0]
+        self.null = classes
+        self.time_mlp = nn.Sequential(
+            nn.Linear(channels[0], emb_dim), nn.SiLU(), nn.Linear(emb_dim, emb_dim)
+        )
+        self.conditioner = ClassConditioner(classes, emb_dim) if classes else None
+        self.stem = PatchStem(patch, dims)
+        folded = in_channels * patch**dims
+        self.conv_in = conv(folded, channels[0], 3, padding=1)
+
+        def block(inside: int, outside: int, level: int) -> nn.ModuleList:
+            parts: list[nn.Module] = [ResBlock(inside, outside, emb_dim, dims, dropout)]
+            if attention[level]:
+                parts.append(SelfAttention(outside, heads, dims))
+            return nn.ModuleList(parts)
+
+        self.down, self.downsample = nn.ModuleList(), nn.ModuleList()
+        width, skips = channels[0], [channels[0]]
+        for level, wide in enumerate(channels):
+            stage = nn.ModuleList()
+            for _ in range(blocks):
+                stage.append(block(width, wide, level))
+                width = wide
+                skips.append(width)
+            self.down.append(stage)
+            if level < len(channels) - 1:
+                self.downsample.append(Downsample(width, dims=dims))
+                skips.append(width)
+        self.mid = nn.ModuleList(
+            [ResBlock(width, width, emb_dim, dims, dropout), ResBlock(width, width, emb_dim, dims)]
+        )
+        self.up, self.upsample = nn.ModuleList(), nn.ModuleList()
+        for level in reversed(range(len(channels))):
+            stage = nn.ModuleList()
+            for _ in range(blocks + 1):
+                stage.append(block(width + skips.pop(), channels[level], level))
+                width = channels[level]
+            self.up.append(stage)
+            if level:
+                self.upsample.append(Upsample(width, dims=dims))
+        self.norm_out = group_norm(width)
+        self.conv_out = zero_init_(conv(width, folded, 3, padding=1))
+
+    def embed(self, x: torch.Tensor, t: Any, cond: torch.Tensor | None) -> torch.Tensor:
+        """(B, emb_dim): time, plus the class where the network knows classes."""
+        time = torch.as_tensor(t, device=x.device).to(torch.float32).expand(len(x))
+        emb = self.time_mlp(timestep_embedding(TIME_SCALE * time, self.time_dim).to(x.dtype))
+        if self.conditioner is not None:
+            if cond is None:
+                cond = torch.full((len(x),), self.null, device=x.device)
+            emb = emb + self.conditioner(cond)
+        elif cond is not None:
+            raise ValueError("this network was built without classes, and got labels")
+        return emb
+
+    def forward(self, x: torch.Tensor, t: Any, cond: torch.Tensor | None = None) -> torch.Tensor:
+        if x.ndim != self.dims + 2:
+            wanted = "(B, C, L)" if self.dims == 1 else "(B, C, H, W)"
+            raise ValueError(f"x must be {wanted}, got shape {tuple(x.shape)}")
+        size = x.shape[2:]
+        emb = self.embed(x, t, cond)
+        h = self.conv_in(self.stem.fold(x))
+        skips = [h]
+        for level, stage in enumerate(self.down):
+            for parts in stage:
+                h = _run(parts, h, emb)
+                skips.append(h)
+            if level < len(self.downsample):
+                h = self.downsample[level](h)
+                skips.append(h)
+        for part in self.mid:
+            h = part(h, emb)
+        for level, stage in enumerate(self.up):
+            for parts in stage:
+                h = _run(parts, torch.cat([h, skips.pop()], dim=1), emb)
+            if level < len(self.upsample):
+                h = self.upsample[level](h, skips[-1].shape[2:])
+        h = self.conv_out(F.silu(self.norm_out(h)))
+        return self.stem.unfold(h, size)
+
+
+def _run(parts: nn.ModuleList, h: torch.Tensor, emb: torch.Tensor) -> torch.Tensor:
+    h = parts[0](h, emb)
+    return parts[1](h) if len(parts) > 1 else h
