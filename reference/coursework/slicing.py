@@ -179,13 +179,16 @@ class Slicer:
         if any(s.binds[name] and not s.stubs for s in found):
             found = [s for s in found if not s.stubs]
         before = [s for s in found if s.order < point]
-        if not before and not hasattr(builtins, name):
-            # Cells in another order than they were run in: the first definition will do.
-            before = [s for s in found if s.order > point]
-            kept = [s for s in before if s.binds[name]][:1] or before
-            if not kept and name not in self.chosen:
+        if not before:
+            # Cells are in another order than they were run in. A builtin's name is a helper only
+            # where it is defined as one: `sum = 0` in a later cell means no harm.
+            builtin = hasattr(builtins, name)
+            helper = (*FUNCTIONS, ast.ClassDef)
+            before = [
+                s for s in found if s.order > point and (not builtin or isinstance(s.node, helper))
+            ]
+            if not before and not builtin and name not in self.chosen:
                 self.unknown.add(name)
-            return kept
         made = []
         for s in reversed(before):
             made.append(s)
