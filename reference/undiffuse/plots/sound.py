@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from undiffuse import palette
-from undiffuse.plots.base import WIDTH, Array, draw_legend, dress, named, new_axes, new_figure
+from undiffuse.plots.base import (
+    WIDTH,
+    Array,
+    draw_legend,
+    dress,
+    finite,
+    named,
+    new_axes,
+    new_figure,
+    numbers,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
