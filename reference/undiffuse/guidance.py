@@ -1,0 +1,162 @@
+"""Steering: denoisers made from denoisers, so that every sampler takes them as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from undiffuse.prediction import Denoiser, convert, levels
+from undiffuse.schedules import Schedule
+
+
+def drop_labels(
+    y: torch.Tensor, p: float, null: int, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """``y`` with each label replaced by ``null`` with probability ``p``: (B,) int64, a new tensor.
+
+    Draws ``torch.rand(B)`` once; a label is dropped where the draw is below p. Ho & Salimans 2022
+    (classifier-free guidance), algorithm 1. Raises ValueError for p outside [0, 1].
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"p must be in [0, 1], got {p}")
+    draw = torch.rand(len(y), generator=generator, device=getattr(generator, "device", y.device))
+    return torch.where(draw.to(y.device) < p, null, y)
+
+
+def cfg(eps_cond: torch.Tensor, eps_uncond: torch.Tensor, scale: float) -> torch.Tensor:
+    """eps_uncond + scale (eps_cond - eps_uncond).
+
+    scale 0 ignores the condition, 1 is plain conditional sampling, above 1 exaggerates it. Ho &
+    Salimans 2022, eq. 6 writes (1 + w) eps_cond - w eps_uncond: w = scale - 1. Works alike on
+    predictions of any kind that is linear in x0 and eps. Raises ValueError for unlike shapes.
+    """
+    if eps_cond.shape != eps_uncond.shape:
+        raise ValueError(
+            f"the two predictions have shapes {tuple(eps_cond.shape)} and "
+            f"{tuple(eps_uncond.shape)}; they must be alike"
+        )
+    return eps_uncond + scale * (eps_cond - eps_uncond)
+
+
+def rescale_guidance(guided: torch.Tensor, cond: torch.Tensor, phi: float) -> torch.Tensor:
+    """Brings each sample's standard deviation back towards that of ``cond`` by the share ``phi``.
+
+    guided, cond: (B, ...). phi in [0, 1]: 0 changes nothing, 1 takes cond's deviation. Lin et al.
+    2023, section 3.4, eq. 15-16: deviations are over each sample, not over the batch.
+    """
+    if not 0 <= phi <= 1:
+        raise ValueError(f"phi must be in [0, 1], got {phi}")
+    axes = tuple(range(1, guided.ndim))
+    factor = cond.std(dim=axes, keepdim=True) / guided.std(dim=axes, keepdim=True)
+    return phi * guided * factor + (1 - phi) * guided
+
+
+def guidance_interval(scale: float, t: Any, lo: float, hi: float) -> Any:
+    """``scale`` where lo <= t <= hi, and 1 (no exaggeration) elsewhere.
+
+    t: a number, or a tensor of any shape (then a tensor of t's shape comes back). Kynkäänniemi et
+    al. 2024: guidance does harm at the noisiest levels and nothing at the cleanest.
+    """
+    if isinstance(t, torch.Tensor):
+        inside = (t >= lo) & (t <= hi)
+        return torch.where(inside, torch.full_like(t, scale), torch.ones_like(t))
+    return scale if lo <= t <= hi else 1.0
+
+
+def batched_cfg(
+    model: Denoiser, x_t: torch.Tensor, t: Any, cond: torch.Tensor, null: int, scale: float
+) -> torch.Tensor:
+    """``cfg`` with one network call on a batch of twice the size: conditional half first."""
+    both = torch.cat([cond, torch.full_like(cond, null)])
+    time = torch.cat([t, t]) if isinstance(t, torch.Tensor) and t.ndim else t
+    conditional, unconditional = model(torch.cat([x_t, x_t]), time, both).chunk(2)
+    return cfg(conditional, unconditional, scale)
+
+
+def guided(
+    model: Denoiser,
+    null: int,
+    scale: float,
+    interval: tuple[float, float] | None = None,
+    rescale: float = 0.0,
+) -> Denoiser:
+    """``model`` with classifier-free guidance, as a denoiser of the same kind.
+
+    null: the label for "none". interval: times in which to guide; outside the condition alone is
+    used, with one half of the cost. rescale: phi of ``rescale_guidance``. Called without a
+    condition it raises ValueError.
+    """
+
+    def denoiser(x_t: torch.Tensor, t: Any, cond: torch.Tensor | None = None) -> torch.Tensor:
+        if cond is None:
+            raise ValueError("guidance needs labels: pass cond=(B,) int64")
+        now = float(torch.as_tensor(t).reshape(-1)[0])
+        strength = scale if interval is None else guidance_interval(scale, now, *interval)
+        if strength == 1:
+            return model(x_t, t, cond)
+        if not rescale:
+            return batched_cfg(model, x_t, t, cond, null, strength)
+        both = torch.cat([cond, torch.full_like(cond, null)])
+        time = torch.cat([t, t]) if isinstance(t, torch.Tensor) and t.ndim else t
+        conditional, unconditional = model(torch.cat([x_t, x_t]), time, both).chunk(2)
+        return rescale_guidance(cfg(conditional, unconditional, strength), conditional, rescale)
+
+    return denoiser
+
+
+def classifier_guidance(
+    score: torch.Tensor,
+    classifier_logp: Callable[[torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    y: torch.Tensor,
+    scale: float,
+) -> torch.Tensor:
+    """score + scale * gradient of log p(y | x) with respect to x.
+
+    classifier_logp: (B, ...) -> (B, classes) log probabilities. The sum over the batch is
+    differentiated, which gives each sample its own gradient. Dhariwal & Nichol 2021, section 4.1.
+    Returns a tensor without a graph.
+    """
+    with torch.enable_grad():
+        at = x.detach().requires_grad_(True)
+        chosen = classifier_logp(at).gather(1, y[:, None]).sum()
+        (gradient,) = torch.autograd.grad(chosen, at)
+    return (score + scale * gradient).detach()
+
+
+def classifier_guided(
+    model: Denoiser,
+    schedule: Schedule,
+    kind: str,
+    classifier_logp: Callable[[torch.Tensor, Any], torch.Tensor],
+    scale: float,
+) -> Denoiser:
+    """``model`` steered by a classifier of noisy data, as a denoiser of the same kind.
+
+    classifier_logp: (x_t, t) -> (B, classes) log probabilities; ``cond`` holds the labels wanted.
+    """
+
+    def denoiser(x_t: torch.Tensor, t: Any, cond: torch.Tensor | None = None) -> torch.Tensor:
+        if cond is None:
+            raise ValueError("classifier guidance needs labels: pass cond=(B,) int64")
+        alpha, sigma = levels(schedule, t)
+        prediction = model(x_t, t, None)
+        score = convert(kind, "score", prediction, x_t, alpha, sigma)
+        steered = classifier_guidance(score, lambda x: classifier_logp(x, t), x_t, cond, scale)
+        return convert("score", kind, steered, x_t, alpha, sigma)
+
+    return denoiser
+
+
+__all__ = [
+    "batched_cfg",
+    "cfg",
+    "classifier_guidance",
+    "classifier_guided",
+    "drop_labels",
+    "guidance_interval",
+    "guided",
+    "rescale_guidance",
+]
