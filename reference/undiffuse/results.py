@@ -144,6 +144,7 @@ def _write(folder: Path, claim: str, result: dict[str, Any]) -> None:
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes it readable by its owner only
         os.replace(temporary, folder / f"{claim}.json")
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -227,9 +227,9 @@ class Schedule:
             middle = (low + high) / 2
             noisier = self._log_snr64(middle) < wanted
             low, high = torch.where(noisier, low, middle), torch.where(noisier, middle, high)
-        low = torch.where(wanted >= self._log_snr64(torch.zeros_like(wanted)), 0.0, low)
-        high = torch.where(wanted <= self._log_snr64(torch.ones_like(wanted)), 1.0, high)
-        return _like(torch.where(low == 0, low, high), log_snr)
+        first, last = (self._log_snr64(torch.full_like(wanted, end)) for end in (0.0, 1.0))
+        found = torch.where(wanted >= first, 0.0, high)
+        return _like(torch.where(wanted <= last, 1.0, found), log_snr)
 
     def _log_snr64(self, t: torch.Tensor) -> torch.Tensor:
         alpha, sigma = self.coefficients(t)

@@ -172,7 +172,7 @@ def _distance_sum(a: torch.Tensor, b: torch.Tensor) -> float:
 class PointNet(nn.Module):
     """A small MLP ``(x_t (B, D), t, cond) -> v``: time comes in as sines and cosines."""
 
-    def __init__(self, width: int = 128, depth: int = 3, frequencies: int = 8, D: int = 2) -> None:
+    def __init__(self, width: int = 128, depth: int = 4, frequencies: int = 8, D: int = 2) -> None:
         super().__init__()
         self.register_buffer("frequencies", math.pi / 2 * torch.arange(1, frequencies + 1))
         sizes = [D + 1 + 2 * frequencies] + [width] * depth
