@@ -236,8 +236,8 @@ clips = {"clean": sound} | {f"t = {t}": x[0, 0] for t, x in sound_states.items()
 fig = plots.waveforms(clips, RATE, roles={"clean": "data"})
 plots.show(
     fig,
-    alt="Four waveforms: a decaying pluck, and the same at t = 10, 50 and 150. The tail is gone "
-    "at t = 10, and at t = 150 only the attack at the start still rises above the noise.",
+    alt="Four waveforms: a decaying pluck, and the same at t = 10, 50 and 150. The tail is rough "
+    "at t = 10, fades into noise at t = 50, and at t = 150 only the first peaks rise above it.",
     caption="The loud start outlives the quiet tail: noise has the same strength everywhere, the "
     "sound has not.",
 )
@@ -369,7 +369,7 @@ for name, x0 in subjects.items():
         for t in looked_at:
             jumped = jump(many, t, seed=200 + seed).flatten(1)
             short = jump(many, t - 20, seed=300 + seed).flatten(1)
-            clouds[name, t] = walked[t].flatten(1), jumped
+            clouds.setdefault((name, t), []).append((walked[t].flatten(1), jumped))
             same, late = off_by(walked[t].flatten(1), jumped), off_by(jumped, short)
             rows[t].append((*same, *late))
             alarms += sum(abs(r - 1) > 4 * chance for r in same)
@@ -389,17 +389,17 @@ print(f"verdict: of {tests} comparisons of walk and jump, {verdict}")
 # and how the difference fades with $t$. Late in the process 20 steps more or less change nothing
 # that can be seen.
 #
-# One pixel in detail, from the last seed:
+# One pixel in detail, all seeds together:
 
 # %% tags=["figure"]
-walked, jumped = clouds["digit", 100]
+walked, jumped = (torch.cat(parts) for parts in zip(*clouds["digit", 100]))
 pixel = int(shown[0].flatten().argmax())  # a pixel of ink
 level = float(alpha_bar[100])
 value = float(shown[0].flatten()[pixel])
 fig = plots.histogram(
     {"101 small steps": walked[:, pixel], "one jump": jumped[:, pixel]},
     density={"exact": gaussian(math.sqrt(level) * value, 1 - level)},
-    bins=25,
+    bins=20,
     xlabel="value of the pixel at t = 100",
     roles={"101 small steps": "data", "one jump": "model"},
 )
@@ -513,12 +513,12 @@ for t in picked:
     recovered.append(x0_from_eps(x_t, ts, alpha_bar, wrong))
 fig = plots.forward_strip(
     [torch.cat(pair) for pair in zip(seen, recovered)], picked, row_labels=["$x_t$", "$x_0$ back"],
-    row_name="what",
+    row_name="",
 )  # fmt: skip
 plots.show(
     fig,
     alt="Upper row: a digit in more and more noise. Lower row: the digit recovered with noise that "
-    "is off by five per cent: clean at t = 50 to 500, grainy at 700 and 850, lost at 999.",
+    "is off by five per cent: clean at t = 50 to 500, grainy at 700, a ghost at 850, lost at 999.",
     caption="Below: $x_0$ from noise that is wrong by 5 %. Where you see nothing in $x_t$, knowing "
     "the noise almost exactly still gives the digit; at the very end not even that helps.",
 )
@@ -597,7 +597,7 @@ fig = plots.curves(
     {name: torch.tensor(runs) for name, runs in easy.items()},
     curve_times,
     xlabel="t",
-    ylabel="share of the target explained by copying the input",
+    ylabel="share explained by a multiple of x_t",
     roles={"noise": "noise", "x0": "data", "v": "model"},
 )
 plots.show(
@@ -769,8 +769,8 @@ def posterior_mean_variance(
     """
     # BEGIN SOLUTION
     alpha_bar = torch.cumprod(1 - betas, 0)
-    before = torch.cat([torch.ones_like(alpha_bar[:1]), alpha_bar[:-1]])
-    beta, ab, ab_prev = betas[t], alpha_bar[t], before[t]
+    one_earlier = torch.cat([torch.ones_like(alpha_bar[:1]), alpha_bar])
+    beta, ab, ab_prev = betas[t], alpha_bar[t], one_earlier[t]
     on_x0 = ab_prev.sqrt() * beta / (1 - ab)
     on_x_t = (1 - beta).sqrt() * (1 - ab_prev) / (1 - ab)
     variance = beta * (1 - ab_prev) / (1 - ab)
@@ -834,6 +834,7 @@ fig = plots.histogram(
         "yours: x0 and x_t known": gaussian(m.item(), v.item()),
         "x0 alone known": gaussian(math.sqrt(level) * x0_value, 1 - level),
     },
+    limits=(-1, 2.3),
     xlabel="x one step before t = 4",
     roles={"simulated": "data", "yours: x0 and x_t known": "model", "x0 alone known": "bound"},
 )
@@ -850,8 +851,8 @@ plots.show(
 # window of 0.02 adds a little variance of its own, too little to be seen at this number of walks.)
 #
 # One practical matter. Near $t = 0$ the formula divides small differences such as
-# $1 - \bar\alpha_t$, and float32 knows numbers near 1 to seven digits only. Computing the factors in
-# float64 and rounding at the end costs nothing. What the betas alone lose when they are float32:
+# $1 - \bar\alpha_t$, and float32 knows numbers near 1 to seven digits only. To compute the factors
+# in float64 and round at the end costs nothing. What is lost when the betas alone are float32:
 
 # %%
 few = torch.tensor([1, 10, 100, 999])
@@ -986,8 +987,8 @@ plots.show(
 #
 # - $x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\, \varepsilon$: one jump has the same
 #   distribution as $t$ small steps. Factors are roots of variances.
-# - Of $x_0$, $\varepsilon$, $v$ and $x_t$, any two give the others. An error of $\varepsilon$ arrives
-#   in $x_0$ multiplied by $\sqrt{(1 - \bar\alpha_t)/\bar\alpha_t}$, one of $v$ by at most 1.
+# - Of $x_0$, $\varepsilon$, $v$ and $x_t$, any two give the others. An error of $\varepsilon$
+#   reaches $x_0$ multiplied by $\sqrt{(1 - \bar\alpha_t)/\bar\alpha_t}$, one of $v$ by at most 1.
 # - $q(x_{t-1} \mid x_t, x_0)$ is the product of two Gaussians; at $t = 0$ it is $x_0$ itself.
 # - The process presumes data of mean square 1, and large pictures need more noise than small ones.
 #

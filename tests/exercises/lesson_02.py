@@ -78,6 +78,10 @@ def _(draw: Draw):
     yield Case("sound, as many clips as samples", (x, beta(4), noise), group=per_sample)
     x, noise = pair(1, 2, 7)
     yield Case("a batch of one", (x, beta(1), noise), group=per_sample)
+    x, noise = pair(2, 1, 6)
+    yield Case(
+        "float32 sound, float64 betas", (x, beta(2, dtype="float64"), noise), group=per_sample
+    )
 
 
 q_sample = Exercise(

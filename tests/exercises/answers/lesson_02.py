@@ -107,6 +107,17 @@ def q_step(x_prev, beta, noise):
 
 
 @a_q_step.misconception(
+    "dtype-of-the-betas",
+    "With float64 betas your result is float64, though x_prev is float32. Bring beta to the dtype "
+    "of x_prev first.",
+)
+def q_step(x_prev, beta, noise):
+    if isinstance(beta, torch.Tensor):
+        beta = beta.reshape(-1, *[1] * (x_prev.ndim - 1))
+    return (1 - beta) ** 0.5 * x_prev + beta**0.5 * noise
+
+
+@a_q_step.misconception(
     "own-noise",
     "You draw new noise and leave the argument unused. Use the noise you are given: a loss needs "
     "to know it, and a test needs to repeat it.",
@@ -133,7 +144,7 @@ def q_step(x_prev, beta, noise):
 @a_q_step.alternative("powers and view")
 def q_step(x_prev, beta, noise):
     if isinstance(beta, torch.Tensor) and beta.ndim == 1:
-        beta = beta.view(len(beta), *(1 for _ in x_prev.shape[1:]))
+        beta = beta.to(x_prev).view(len(beta), *(1 for _ in x_prev.shape[1:]))
     return x_prev * (1 - beta) ** 0.5 + noise * beta**0.5
 
 
@@ -903,8 +914,8 @@ a_posterior = Answers("02.6")
 @a_posterior.reference
 def posterior_mean_variance(x0, x_t, t, betas):
     alpha_bar = torch.cumprod(1 - betas, 0)
-    before = torch.cat([torch.ones_like(alpha_bar[:1]), alpha_bar[:-1]])
-    beta, ab, ab_prev = betas[t], alpha_bar[t], before[t]
+    one_earlier = torch.cat([torch.ones_like(alpha_bar[:1]), alpha_bar])
+    beta, ab, ab_prev = betas[t], alpha_bar[t], one_earlier[t]
     on_x0 = ab_prev.sqrt() * beta / (1 - ab)
     on_x_t = (1 - beta).sqrt() * (1 - ab_prev) / (1 - ab)
     variance = beta * (1 - ab_prev) / (1 - ab)
