@@ -37,6 +37,7 @@ class Cell:
     id: str = ""
     number: int = 0
     outputs: list = field(default_factory=list)
+    attachments: dict = field(default_factory=dict)
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -156,13 +157,14 @@ def _normalise(tree: Any, path: Path) -> Notebook:
         if kind not in ("code", "markdown", "raw"):
             kind = "markdown" if kind in ("heading", "html") else "raw"
         metadata = raw.get("metadata")
-        outputs = raw.get("outputs")
+        outputs, attached = raw.get("outputs"), raw.get("attachments")
         cell = Cell(
             kind,
             _lines(source),
             metadata if isinstance(metadata, dict) else {},
             raw["id"] if isinstance(raw.get("id"), str) else "",
             outputs=outputs if isinstance(outputs, list) else [],
+            attachments=attached if isinstance(attached, dict) else {},
         )
         if kind == "code" and source.strip():
             number += 1
