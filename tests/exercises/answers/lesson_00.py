@@ -181,6 +181,17 @@ def corrupt(x, amount, noise):
 
 
 @a_corrupt.misconception(
+    "sounds-only",
+    "You give amount the shape (B, 1, 1), which fits sound alone: with pictures (B, C, H, W) it "
+    "meets the channels, and with points (B, D) it makes a new axis. How many axes are needed, x "
+    "itself can tell.",
+)
+def corrupt(x, amount, noise):
+    amount = amount[:, None, None]
+    return (1 - amount) * x + amount * noise
+
+
+@a_corrupt.misconception(
     "changes-x",
     "The result is right, but you overwrote the caller's x to make it. The clean data would be "
     "gone after one call. Operators that end in = and methods that end in _ work in place; make "
@@ -1008,9 +1019,10 @@ def fact_check():
     return {name: family for family, names in families.items() for name in names}
 
 
-@a_fact_check.alternative("capitals-and-more-names")
+@a_fact_check.alternative("other-spellings-and-more-names")
 def fact_check():
     facts = dict.fromkeys(["DiffWave", "DALL-E 2", "Stable Diffusion", "Riffusion"], "Diffusion")
-    facts |= dict.fromkeys(["WaveNet", "DALL-E", "AudioLM"], "Autoregressive ")
+    facts |= dict.fromkeys(["WaveNet", "DALL-E", "AudioLM"], "Auto-regressive ")
+    facts["Stable Diffusion"] = "latent diffusion"
     facts["GPT-2"] = "autoregressive"
     return facts
