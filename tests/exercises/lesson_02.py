@@ -311,12 +311,12 @@ steps_to_snr = Exercise(
 @steps_to_snr.cases
 def _(draw: Draw):
     def between(dtype: str, steps: int, low: float, high: float):
-        """A schedule, and an SNR in the middle (in logs) of two neighbours of it."""
+        """A schedule, and an SNR between two neighbours of it, nearer to the upper one."""
         ab = levels(draw, steps, dtype)
         snr = (ab / (1 - ab)).double()
         fits = [k for k in range(1, steps) if low < float(snr[k]) < high]
         k = draw.pick(fits)
-        return ab, float((snr[k - 1] * snr[k]).sqrt())
+        return ab, float(0.8 * snr[k - 1] + 0.2 * snr[k])
 
     yield Case("late, SNR below 1", between("float32", 40, 0.05, 0.3), group="between two steps")
     yield Case("early, SNR above 1", between("float64", 60, 2.5, 6.0), group="between two steps")

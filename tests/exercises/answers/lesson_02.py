@@ -53,6 +53,17 @@ def q_step(x_prev, beta, noise):
 
 
 @a_q_step.misconception(
+    "beta-as-deviation",
+    "You treat beta as the standard deviation of the noise, and fit the other factor to that. beta "
+    "is its variance.",
+)
+def q_step(x_prev, beta, noise):
+    beta = torch.as_tensor(beta, dtype=x_prev.dtype)
+    beta = beta.reshape(-1, *[1] * (x_prev.ndim - 1))
+    return (1 - beta**2).sqrt() * x_prev + beta * noise
+
+
+@a_q_step.misconception(
     "coefficients-swapped",
     "The two factors have changed places: a small beta now keeps little of x_prev and adds much "
     "noise. A step with a small beta has to change x_prev a little.",
@@ -445,6 +456,26 @@ def x0_from_eps(x_t, t, alpha_bar, eps):
 def x0_from_eps(x_t, t, alpha_bar, eps):
     ab = alpha_bar[t].to(x_t.dtype).reshape(-1, *[1] * (x_t.ndim - 1))
     return x_t / ab.sqrt() - (1 - ab).sqrt() * eps
+
+
+@a_x0_from_eps.misconception(
+    "ratio-without-root",
+    "You divided each term, and on the way the noise lost a root: its factor divided by that of x0 "
+    "is the root of 1 / alpha_bar - 1.",
+)
+def x0_from_eps(x_t, t, alpha_bar, eps):
+    ab = alpha_bar[t].to(x_t.dtype).reshape(-1, *[1] * (x_t.ndim - 1))
+    return x_t / ab.sqrt() - (1 / ab - 1) * eps
+
+
+@a_x0_from_eps.misconception(
+    "divided-by-noise-factor",
+    "You divide by the factor of the noise. The noise is gone by then; what is left is x0 times "
+    "its own factor.",
+)
+def x0_from_eps(x_t, t, alpha_bar, eps):
+    ab = alpha_bar[t].to(x_t.dtype).reshape(-1, *[1] * (x_t.ndim - 1))
+    return (x_t - (1 - ab).sqrt() * eps) / (1 - ab).sqrt()
 
 
 @a_x0_from_eps.misconception(
@@ -1035,6 +1066,39 @@ def posterior_mean_variance(x0, x_t, t, betas):
 
 
 @a_posterior.misconception(
+    "root-of-beta",
+    "Before x_t you have the root of beta_t, where the root of alpha_t = 1 - beta_t belongs.",
+)
+def posterior_mean_variance(x0, x_t, t, betas):
+    beta, ab, ab_prev = _parts(t, betas)
+    on_x_t = beta.sqrt() * (1 - ab_prev) / (1 - ab)
+    return _posterior(x0, x_t, beta, ab, ab_prev, on_x_t=on_x_t)
+
+
+@a_posterior.misconception(
+    "infinite-precision-at-zero",
+    "You add up precisions, and at t = 0 one of them is infinite: x0 says exactly where the state "
+    "before was. Infinity times zero is NaN there. The form with 1 - alpha_bar_t below has no such "
+    "place.",
+)
+def posterior_mean_variance(x0, x_t, t, betas):
+    beta, ab, ab_prev = _parts(t, betas)
+    variance = 1 / (1 / (1 - ab_prev) + (1 - beta) / beta)
+    on_x0, on_x_t = variance * ab_prev.sqrt() / (1 - ab_prev), variance * (1 - beta).sqrt() / beta
+    return _posterior(x0, x_t, beta, ab, ab_prev, on_x0, on_x_t, variance)
+
+
+@a_posterior.misconception(
+    "results-exchanged",
+    "You return the variance first and the mean second; asked for is (mean, variance).",
+)
+def posterior_mean_variance(x0, x_t, t, betas):
+    beta, ab, ab_prev = _parts(t, betas)
+    mean, variance = _posterior(x0, x_t, beta, ab, ab_prev)
+    return variance, mean
+
+
+@a_posterior.misconception(
     "mean-without-roots",
     "The mean has alpha_bar and alpha where their roots belong. Compare the two coefficients with "
     "the formula term by term.",
@@ -1242,6 +1306,15 @@ def steps_to_snr(alpha_bar, snr):
 def steps_to_snr(alpha_bar, snr):
     low = alpha_bar / (1 - alpha_bar) < snr
     return int(low.nonzero()[0]) if low.any() else len(alpha_bar)
+
+
+@a_steps_to_snr.misconception(
+    "nearest",
+    "You return the t whose SNR is nearest to the given one. That may be one that still lies above "
+    "it; asked for is the first at or below.",
+)
+def steps_to_snr(alpha_bar, snr):
+    return int((alpha_bar / (1 - alpha_bar) - snr).abs().argmin())
 
 
 @a_steps_to_snr.misconception(
