@@ -38,7 +38,7 @@ def image_grid(
         raise ValueError(f"columns is {columns}: at least 1 is wanted")
     columns = min(n, columns or 10)
     rows = -(-n // columns)
-    cell = min(0.9, WIDTH / columns)
+    cell = min(0.9, WIDTH / columns / (1 + GAP / w))
     text = 0.0 if labels is None else 0.17 * max(h, w) / cell  # room for a line, in image pixels
     sheet, at = _mosaic(pixels, columns, extra=round(text))
     scale = cell / w
@@ -46,8 +46,9 @@ def image_grid(
     ax = _picture(fig, sheet)
     if labels is not None:
         for (top, left), label in zip(at, labels):
-            where = (left + w / 2, top + h + 0.5)
-            ax.text(*where, as_word(label), ha="center", va="top", fontsize=9 if rows < 8 else 7)
+            where = (left + w / 2, top + h + 0.72 * text)
+            small = 9 if rows < 8 else 7
+            ax.text(*where, as_word(label), ha="center", va="baseline", fontsize=small)
     if title:
         ax.set_title(title, fontsize=11)
     return fig
@@ -124,7 +125,7 @@ def forward_strip(
     pixels = _pixels(x.swapaxes(0, 1).reshape(b * k, *x.shape[2:]), "levels")
     h, w = pixels.shape[1:3]
     sheet, at = _mosaic(pixels, k)
-    scale = min(0.9, WIDTH / k) / w
+    scale = min(0.9, (WIDTH - 0.8) / k / (1 + GAP / w)) / w
     fig = new_figure(sheet.shape[1] * scale + 0.6, sheet.shape[0] * scale + 0.4)
     ax = _picture(fig, sheet, frame=True)
     ax.set_xticks([at[c][1] + w / 2 - 0.5 for c in range(k)], [as_word(v) for v in level_labels])
