@@ -1,0 +1,462 @@
+"""Grades submissions: takes answers out, has them run elsewhere, judges what came out.
+
+The judge, this process, holds the answers and never runs a learner's code; the processes of
+``pool`` run learners' code and never hold an answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from coursework import checks as checks_of
+from coursework import config, harness, judge, library, lockdown, notebook, sandbox
+from coursework.errors import GradingError, NotIsolated
+from coursework.exercise import Exercise
+from coursework.gradebook import Gradebook
+from coursework.harness import Outcome
+from coursework.jobs import SLACK, Job, Task
+from coursework.judge import ExerciseResult, Finding
+from coursework.pool import Pool
+from coursework.reports import SubmissionReport, verdict
+from coursework.submissions import Submission, collect
+
+SEED = 7  # not the seed that notebooks check with: outcomes of that one are handed out
+CODE_LIMIT = 2_000_000
+STATUS = {"missing": "missing", "not attempted": "not attempted", "forbidden": "forbidden import"}
+REFUSED_NAME = re.compile(
+    r"No module named '(?P<module>[\w.]+)'"
+    r"|cannot import name '(?P<name>\w+)' from '(?P<of>[\w.]+)'"
+    r"|module '(?P<owner>[\w.]+)' has no attribute '(?P<attribute>\w+)'"
+)
+
+
+class UnknownLesson(GradingError):
+    """No lesson of that number; the message suggests the nearest."""
+
+    exit_code = 3
+
+
+class LessonGrader:
+    """One lesson on one seed: what every submission of it is given, and what it is judged by."""
+
+    def __init__(self, course: config.Course, number: str, seed: int, pool: Pool) -> None:
+        self.course, self.seed, self.pool = course, seed, pool
+        self.checks = checks_of.load(number, course.root)
+        self.oracle = judge.LiveOracle(self.checks)
+        self.cases = {e.id: e.make_cases(seed) for e in self.checks}
+        self.used = {e.id: self._used(e) for e in self.checks}
+
+    def _used(self, exercise: Exercise) -> dict[str, Any]:
+        """Answers of the exercises that ``exercise`` uses: id -> ``Answers``, deepest first."""
+        found: dict[str, Any] = {}
+
+        def visit(id: str) -> None:
+            if id not in found and id != exercise.id:
+                checks, used = checks_of.find_exercise(id, self.course.root)
+                for deeper in used.uses:
+                    visit(deeper)
+                found[id] = checks.answers[id]
+
+        for id in exercise.uses:
+            visit(id)
+        return found
+
+    @cached_property
+    def library_root(self) -> Path:
+        """The folder that holds the course's library."""
+        beside = Path(__file__).resolve().parents[1]
+        own = self.course.root / "reference"
+        return own if (own / self.course.library).is_dir() else beside
+
+    @cache  # noqa: B019 - lives as long as the run
+    def staged(self, id: str) -> str:
+        """Name of the folder with the library for exercise ``id``."""
+        exercise = self.checks.exercises[id]
+        return library.stage(
+            self.pool.stage,
+            self.library_root,
+            self.course.library,
+            self.checks.lesson.provides,
+            exercise.library,
+            self.course.root / "data",
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of all that a grade depends on, but the submission and the machine."""
+        folder = self.course.checks
+        numbers = {self.checks.lesson.number}
+        numbers |= {id.split(".")[0] for used in self.used.values() for id in used}
+        files = [folder / f"lesson_{n}.py" for n in numbers]
+        files += [folder / "answers" / f"lesson_{n}.py" for n in numbers]
+        modules, _ = library.closure(
+            self.library_root, self.course.library, self.checks.lesson.provides
+        )
+        files += modules.values()
+        files += Path(__file__).parent.glob("*.py")
+        total = hashlib.sha256()
+        for path in sorted(files):
+            total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        return total.hexdigest()
+
+    def job(self, exercise: Exercise, extracted: notebook.Extracted) -> Job:
+        """What goes to the learner's process for one exercise."""
+        cases = self.cases[exercise.id]
+        given = "\n\n".join(a.given_source() for a in self.used[exercise.id].values())
+        request = {
+            "names": list(exercise.names),
+            "chunks": [tuple(c) for c in extracted.chunks],
+            "given": given,
+            "cases": [harness.case_to_data(c) for c in cases],
+            "limit": float(exercise.limit),
+        }
+        path = self.course.checks / f"lesson_{exercise.lesson}.py"
+        folder = self.staged(exercise.id)
+        return Job(exercise.id, exercise.lesson, path, folder, request, exercise.limit + SLACK)
+
+    def extract(self, book: notebook.Notebook, exercise: Exercise) -> notebook.Extracted:
+        """The answer to ``exercise``, or why there is none; nothing in a notebook makes it fail."""
+        skip = tuple(n for a in self.used[exercise.id].values() for n in a.reference_defines)
+        provides = self.checks.lesson.provides
+        try:
+            return notebook.extract(book, exercise, self.course.library, provides, skip)
+        except Exception as error:
+            says = f"the cells could not be read: {type(error).__name__}: {error}"[:300]
+            return notebook.Extracted(exercise.id, "error", [], says)
+
+    def without_run(self, exercise: Exercise, extracted: notebook.Extracted) -> ExerciseResult:
+        """The result of an exercise that has nothing to be run."""
+        status = STATUS.get(extracted.status, "failed")
+        result = ExerciseResult(exercise.id, exercise.title, status, 0, exercise.out_of)
+        result.groups = {g: (0, p) for g, p in exercise.points.items()}
+        kind = "error" if extracted.status == "error" else status
+        result.finding = Finding(kind, extracted.says or status)
+        return result
+
+    def result(self, exercise: Exercise, outcomes: list[Outcome]) -> ExerciseResult:
+        """Judges ``outcomes``; a value that makes a judge fail counts as a wrong one."""
+        cases = self.cases[exercise.id]
+        outcomes = [self._named(exercise, o) for o in outcomes]
+        try:
+            return judge.judge_exercise(exercise, self.oracle, cases, outcomes, self.seed)
+        except Exception:
+            expected = self.oracle.expected(exercise, cases, self.seed)
+        for i, (case, got, right) in enumerate(zip(cases, outcomes, expected)):
+            try:
+                judge.judge_case(exercise, case, got, right)
+            except Exception as error:
+                text = f"the result cannot be compared: {type(error).__name__}: {error}"[:300]
+                outcomes[i] = Outcome("invalid", message=text)
+        return judge.judge_exercise(
+            exercise, self.oracle, cases, outcomes, self.seed, diagnosis=False
+        )
+
+    def _named(self, exercise: Exercise, outcome: Outcome) -> Outcome:
+        """An error that comes from a part of the library that is kept back gets its name."""
+        match = outcome.status == "error" and REFUSED_NAME.search(outcome.message)
+        if not match:
+            return outcome
+        found = match.groupdict()
+        full = found["module"] or f"{found['of'] or found['owner']}." + (
+            found["name"] or found["attribute"] or ""
+        )
+        asked = any(full == n or full.startswith(n + ".") for n in exercise.library)
+        absent = full.split(".")[0] == self.course.library and (
+            library.module_file(self.library_root, full) is not None
+        )
+        if not (asked or absent):
+            return outcome
+        why = "is what this exercise asks you to write" if asked else "is not for this lesson"
+        return Outcome("forbidden", error=outcome.error, message=f"{full} {why}")
+
+
+@dataclass
+class Prepared:
+    """A submission that is read, and not yet judged."""
+
+    submission: Submission
+    report: SubmissionReport
+    lesson: LessonGrader | None = None
+    book: notebook.Notebook | None = None
+    results: dict[str, ExerciseResult] = field(default_factory=dict)
+    started: float = 0.0
+
+
+class Grader:
+    """Grades submissions of one course on one seed. A context manager: processes end with it.
+
+    lesson: of which all submissions are ("02"); None reads it from each. level: a name in
+    ``sandbox.LEVELS``, None the best that is to be had. call_filter: whether system calls are
+    filtered where they can be (tests of the other walls switch it off).
+    """
+
+    def __init__(
+        self,
+        course: config.Course | None = None,
+        lesson: str | None = None,
+        seed: int = SEED,
+        level: str | None = None,
+        workers: int = 1,
+        call_filter: bool = True,
+    ) -> None:
+        self.course = course or config.find()
+        self.lesson, self.seed = lesson, seed
+        self.level = sandbox.available(level)
+        if lesson is not None:
+            self._require(lesson)
+        self.call_filter = call_filter
+        data = self.course.root / "data"
+        self.pool = Pool(
+            self.level,
+            self.course.root,
+            self.course.library,
+            workers,
+            read=[data.resolve()] if data.is_dir() else [],
+            preload=self._preload(),
+            call_filter=call_filter,
+        )
+        self.lessons: dict[str, LessonGrader] = {}
+        self.environment = environment_digest(self.level.name, call_filter)
+
+    def __enter__(self) -> Grader:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.pool.close()
+
+    def _require(self, number: str) -> None:
+        try:
+            checks_of.load(number, self.course.root)
+        except checks_of.UnknownExercise as error:
+            raise UnknownLesson(str(error)) from None
+
+    def _preload(self) -> list[str]:
+        """What modules that lessons provide import, and matplotlib's slow parts."""
+        found: set[str] = set()
+        for root in (self.course.root / "reference", Path(__file__).resolve().parents[1]):
+            folder = root / self.course.library
+            if folder.is_dir():
+                names = [p.stem for p in folder.glob("*.py") if p.stem != "__init__"]
+                provides = [f"{self.course.library}.{n}" for n in names]
+                found |= library.closure(root, self.course.library, provides)[1]
+                break
+        return sorted(found - {"coursework"})
+
+    def lesson_grader(self, number: str) -> LessonGrader:
+        """The grader of lesson ``number``, made once."""
+        if number not in self.lessons:
+            self._require(number)
+            self.lessons[number] = LessonGrader(self.course, number, self.seed, self.pool)
+        return self.lessons[number]
+
+    def prepare(self, submission: Submission) -> Prepared:
+        """Reads a submission; where it cannot be read, the report already says all."""
+        report = SubmissionReport(
+            submission.student,
+            str(submission.path),
+            self.lesson or "",
+            "invalid notebook",
+            0,
+            0,
+            level=self.level.name,
+            isolation=self.level.says,
+            isolated=self.level.isolated,
+            seed=self.seed,
+            submission=submission.digest,
+            environment=self.environment,
+        )
+        if not self.level.isolated:
+            report.notes.append(
+                "Graded without isolation: the answer could read the course's files. "
+                + self.level.says
+            )
+        made = Prepared(submission, report, started=time.monotonic())
+        if self.lesson:
+            lesson = self.lesson_grader(self.lesson)
+            report.out_of = sum(e.out_of for e in lesson.checks)
+            report.checks = lesson.digest
+        if submission.problem:
+            report.notes.append(submission.problem)
+            return made
+        try:
+            book = notebook.parse(submission.data, submission.path)
+            size = sum(len(c.source) for c in book.cells)
+            if size > CODE_LIMIT:
+                raise notebook.InvalidNotebook(f"its cells have {size / 1e6:.1f} MB of text")
+        except OSError as error:
+            report.notes.append(f"{submission.path.name} cannot be read: {error.strerror}")
+            return made
+        except notebook.InvalidNotebook as error:
+            report.notes.append(str(error))
+            return made
+        except (RecursionError, MemoryError):
+            report.notes.append(f"{submission.path.name} is nested too deeply for a notebook")
+            return made
+        report.lesson = self.lesson or notebook.lesson_of(book) or ""
+        if not report.lesson:
+            report.notes.append("nothing tells which lesson this is of; name it with --lesson")
+            return made
+        try:
+            lesson = self.lesson_grader(report.lesson)
+        except UnknownLesson as error:
+            report.notes.append(f"it says that it is of lesson {report.lesson}: {error}")
+            return made
+        report.checks = lesson.digest
+        report.out_of = sum(e.out_of for e in lesson.checks)
+        made.lesson = lesson
+        made.book = book
+        return made
+
+    def task(self, made: Prepared) -> Task:
+        """What of a readable submission is to be run; the rest has its result at once."""
+        jobs = []
+        if made.lesson:
+            for exercise in made.lesson.checks:
+                extracted = made.lesson.extract(made.book, exercise)
+                if extracted.status == "ok" and extracted.chunks:
+                    jobs.append(made.lesson.job(exercise, extracted))
+                else:
+                    made.results[exercise.id] = made.lesson.without_run(exercise, extracted)
+        return Task(made, jobs)
+
+    def finish(self, task: Task) -> SubmissionReport:
+        """Judges what came out."""
+        made: Prepared = task.key
+        report = made.report
+        if made.lesson:
+            for exercise in made.lesson.checks:
+                if exercise.id in task.outcomes:
+                    outcomes = task.outcomes[exercise.id]
+                    made.results[exercise.id] = made.lesson.result(exercise, outcomes)
+            report.exercises = [made.results[e.id] for e in made.lesson.checks]
+            report.points = sum(e.points for e in report.exercises)
+            report.verdict = verdict(report.exercises)
+        report.seconds = time.monotonic() - made.started
+        return report
+
+    def grade(
+        self, submissions: Iterable[Submission], book: Gradebook | None = None
+    ) -> Iterator[tuple[Submission, SubmissionReport]]:
+        """Each submission with its report, as they are done; those in ``book`` come from there."""
+        known: list[tuple[Submission, SubmissionReport]] = []
+
+        def tasks() -> Iterator[Task]:
+            for submission in submissions:
+                made = self.prepare(submission)
+                report = made.report
+                key = {k: getattr(report, k) for k in ("student", "lesson", "submission")}
+                found = book and book.find(
+                    **key, checks=report.checks, environment=report.environment, seed=report.seed
+                )
+                if found:
+                    known.append((submission, found))
+                else:
+                    yield self.task(made)
+
+        for task in self.pool.run(tasks()):
+            report = self.finish(task)
+            if book is not None:
+                book.add(report)
+            yield from known
+            known.clear()
+            yield task.key.submission, report
+        yield from known
+
+
+@cache
+def environment_digest(level: str, call_filter: bool) -> str:
+    """Hash of what a grade depends on beside its inputs: versions, machine, isolation."""
+    import numpy
+    import torch
+
+    versions = platform.python_version(), torch.__version__, numpy.__version__
+    machine = platform.system(), platform.machine()
+    text = repr((versions, machine, level, call_filter))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def grade_file(
+    path: Path | str,
+    course: config.Course | None = None,
+    lesson: str | None = None,
+    seed: int = SEED,
+    level: str | None = None,
+) -> SubmissionReport:
+    """Grades one notebook, at the best level of isolation there is or at ``level``.
+
+    Raises ``NothingToGrade``, ``UnknownLesson``, ``sandbox.Unavailable``, ``WorkerFailed``.
+    """
+    found = collect(path)
+    with Grader(course, lesson, seed, level) as grader:
+        return next(grader.grade(found[:1]))[1]
+
+
+def grade_many(
+    paths: Iterable[Path | str] | Path | str,
+    course: config.Course | None = None,
+    lesson: str | None = None,
+    seed: int = SEED,
+    level: str | None = None,
+    workers: int | None = None,
+    gradebook: Gradebook | Path | str | None = None,
+    on_result: Callable[[SubmissionReport], Any] | None = None,
+    allow_unisolated: bool = False,
+    call_filter: bool = True,
+) -> list[SubmissionReport]:
+    """Grades notebooks and folders of notebooks; reports in the order of the submissions.
+
+    workers: grading processes, one for each core by default. gradebook: each grade is written
+    there as soon as it is known, and what is there already is not graded again. on_result: called
+    with each report as it comes. Raises what ``grade_file`` does, ``GradebookError``, and
+    ``NotIsolated`` for more than one submission where answers cannot be kept from the course's
+    files, unless ``allow_unisolated``; the reports then say so.
+    """
+    submissions = collect(paths)
+    if len(submissions) > 1:
+        require_isolation(sandbox.available(level), allow_unisolated)
+    workers = min(workers or cores(), len(submissions))
+    done: dict[Submission, SubmissionReport] = {}
+    with ExitStack() as stack:
+        if isinstance(gradebook, (str, Path)):
+            gradebook = stack.enter_context(Gradebook(gradebook))
+        grader = stack.enter_context(
+            Grader(course, lesson, seed, level, workers, call_filter=call_filter)
+        )
+        for submission, report in grader.grade(submissions, gradebook):
+            done[submission] = report
+            if on_result:
+                on_result(report)
+    return [done[s] for s in submissions]
+
+
+def require_isolation(level: sandbox.Level, allowed: bool) -> None:
+    """Raises ``NotIsolated`` where a batch must not be graded."""
+    if not level.isolated and not allowed:
+        raise NotIsolated(
+            f"{level.says}. A batch is not graded so: one submission could read the answers or "
+            "change the others. Grade on a Linux machine that has namespaces or Landlock "
+            "(`course doctor` says what is lacking), or add --allow-unisolated, which every "
+            "report will then say"
+        )
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def guard() -> None:
+    """Hides this process's memory, which holds the answers, from others of the same user."""
+    lockdown.hide_memory()
