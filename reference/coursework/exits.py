@@ -1,24 +1,28 @@
 """Exit codes of ``course``, by kind of trouble. The README's table is made of ``MEANS``."""
 
-OK = 0
+from coursework.errors import (
+    INTERRUPTED,
+    NO_WORKER,
+    NOT_FOUND,
+    NOT_ISOLATED,
+    OK,
+    STORAGE,
+    USAGE,
+)
+
 NOT_RIGHT = 1
-USAGE = 2
-NOT_FOUND = 3
-INVALID = 4
-NOT_ISOLATED = 5
-CANNOT_WRITE = 6
-INTERRUPTED = 130
+INVALID = 7
 
 MEANS = {
-    OK: "done; for `check`, full points",
-    NOT_RIGHT: "done, and something is not right: points are missing, notebooks are stale, a "
-    "check of the environment failed",
+    OK: "done; for check, with full points",
+    NOT_RIGHT: "not all is right: points missing, notebooks stale, machine unfit (or a bug)",
     USAGE: "the command line is not understood",
-    NOT_FOUND: "no course here, or no such file, folder, lesson or exercise",
-    INVALID: "not a notebook, an empty folder, a source that cannot be built",
-    NOT_ISOLATED: "grading refused: isolation is not to be had here (--allow-unisolated)",
-    CANNOT_WRITE: "a file cannot be written: read-only, disk full, gradebook in use",
-    INTERRUPTED: "stopped with Ctrl-C",
+    NOT_FOUND: "no course here, no such file, lesson or exercise, or an empty folder",
+    NOT_ISOLATED: "no isolation here to grade a batch in (--allow-unisolated)",
+    STORAGE: "cannot be read or written: read-only, disk full, gradebook in use",
+    NO_WORKER: "a grading process, or JupyterLab, did not start",
+    INVALID: "not a notebook, or a source that cannot be built or released",
+    INTERRUPTED: "stopped with Ctrl-C; what was done is kept",
 }
 
 
@@ -26,3 +30,9 @@ def epilog() -> str:
     """The table as text, for ``course --help``."""
     rows = (f"{code:>5}  {text}" for code, text in MEANS.items())
     return "Exit codes:\n\n\b\n" + "\n".join(rows)
+
+
+def markdown() -> str:
+    """The table for the README."""
+    rows = "\n".join(f"| {code} | {text} |" for code, text in MEANS.items())
+    return f"| exit code | meaning |\n|---:|---|\n{rows}"

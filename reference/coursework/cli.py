@@ -1,0 +1,563 @@
+"""The command ``course``. Everything heavy is imported where it is used: help answers at once."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coursework import config, exits
+
+if TYPE_CHECKING:
+    from coursework.config import Course
+    from coursework.judge import ExerciseResult
+
+app = typer.Typer(
+    name="course",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="Learn, check, grade, build and release the lessons of a course.\n\n"
+    "Begin with: course learn",
+    epilog=exits.epilog(),
+)
+
+Number = Annotated[str | None, typer.Argument(metavar="[NN]", help='A lesson: "02" or "2".')]
+Numbers = Annotated[
+    list[str] | None, typer.Argument(metavar="[NN...]", help="Lessons; without any, all of them.")
+]
+Notebook = Annotated[Path, typer.Argument(metavar="FILE", help="A notebook (.ipynb or .py).")]
+
+
+class Trouble(Exception):
+    """Something the user can mend: what to say, and the exit code."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def say(text: str = "") -> None:
+    """Prints; where the terminal lacks a sign, another stands for it."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding), flush=True)
+
+
+def find_course() -> Course:
+    try:
+        return config.find()
+    except config.CourseNotFound as error:
+        raise Trouble(str(error), exits.NOT_FOUND) from None
+    except KeyError:
+        raise Trouble("pyproject.toml lacks parts of [tool.coursework]", exits.INVALID) from None
+
+
+def lesson_number(text: str, known: list[str]) -> str:
+    """ "2" and "02" are lesson 02, and so is "02_forward.ipynb"; typos suggest the nearest."""
+    import difflib
+    import re
+
+    found = re.match(r"\d{1,2}(?!\d)", text)
+    number = found[0].zfill(2) if found else text
+    if number in known:
+        return number
+    near = difflib.get_close_matches(number, known, 1, 0.3)
+    says = f"; did you mean {near[0]}?" if near else ""
+    all_of_them = ", ".join(known) or "none"
+    raise Trouble(f"there is no lesson {text!r}{says} (lessons: {all_of_them})", exits.NOT_FOUND)
+
+
+def existing(path: Path) -> Path:
+    """``path``, or trouble that names files that look like it."""
+    if path.exists():
+        return path
+    import difflib
+
+    folder = path.parent if path.parent.is_dir() else Path()
+    names = [p.name for p in folder.iterdir() if p.suffix in (".ipynb", ".py")]
+    near = difflib.get_close_matches(path.name, names, 1, 0.5)
+    says = f"; did you mean {folder / near[0]}?" if near else ""
+    raise Trouble(f"there is no {path}{says}", exits.NOT_FOUND)
+
+
+@app.command()
+def learn(
+    number: Number = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Do all but stay open, and grade a lesson at the end.")
+    ] = False,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open a browser where there is one.")
+    ] = True,
+    port: Annotated[int | None, typer.Option(help="For JupyterLab; 8888 or the next free.")] = None,
+) -> None:
+    """Copy the lessons to work/ and open the next unsolved one.
+
+    Looks at the machine first. An update of the course keeps your answers.
+
+    Example: course learn 02
+    """
+    from coursework import copies
+    from coursework import learn as learning
+
+    course = find_course()
+    if number is not None:
+        number = lesson_number(number, list(copies.lessons(course)))
+    say(f"{course.title}: {course.root}")
+    made, fit = learning.prepare(course, say)
+    by_number = {c.number: c.path for c in made}
+    rows = learning.standing(course)
+    say(f"✓ {learning.summary(rows)}" if rows else "! there are no lessons yet")
+    ahead = learning.next_lesson(rows)
+    number = number or (ahead.number if ahead else next(iter(by_number), None))
+    lesson = by_number.get(number) if number else None
+    if not check:
+        learning.stay(course, lesson, browser, port, say)
+        return
+    say(f"✓ {learning.try_server(course, lesson)}")
+    shown = _show_graded(course, number)
+    if not (fit and shown):
+        raise typer.Exit(exits.NOT_RIGHT)
+
+
+def _show_graded(course: Course, number: str | None) -> bool:
+    """Grades the learner's copy of a lesson and its solution, for ``learn --check``."""
+    from coursework import checks as checks_of
+    from coursework import copies
+
+    graded = [n for n in checks_of.lessons(course) if copies.of_lesson(course, n)]
+    if not graded:
+        say("! no lesson has checks: nothing to grade")
+        return True
+    chosen = "02" if "02" in graded else graded[0] if number not in graded else number
+    say()
+    mine = copies.of_lesson(course, chosen)
+    say(f"Your copy of lesson {chosen} ({mine.name}), graded:")
+    _check(course, mine)
+    solution = sorted(course.solutions.glob(f"{chosen}_*.py"))
+    if not solution:
+        return True
+    say()
+    say(f"The solution of lesson {chosen} ({solution[0].name}), graded the same way:")
+    return _check(course, solution[0])
+
+
+@app.command()
+def doctor() -> None:
+    """Look at the machine: Python, torch, data, isolation, Jupyter.
+
+    Example: course doctor
+    """
+    from coursework import doctor as looking
+
+    good = True
+    for line in looking.look(find_course()):
+        say(str(line))
+        good = good and line.state != "bad"
+    if not good:
+        raise typer.Exit(exits.NOT_RIGHT)
+
+
+@app.command()
+def status() -> None:
+    """Show your points, what is next and the minutes left.
+
+    Example: course status
+    """
+    from coursework import learn as learning
+
+    course = find_course()
+    rows = learning.standing(course)
+    if not rows:
+        say("there are no lessons with exercises here")
+        return
+    width = max(len(r.title) for r in rows)
+    say(f"{'lesson':<{width + 3}}  {'core':>9}  {'all':>9}  minutes left (estimate, core)")
+    for r in rows:
+        core, everything = f"{r.core} of {r.core_out_of}", f"{r.points} of {r.out_of}"
+        left = str(r.minutes_left) if r.minutes_left else "done"
+        say(f"{r.number} {r.title:<{width}}  {core:>9}  {everything:>9}  {left:>5}")
+    minutes = sum(r.minutes_left for r in rows)
+    say()
+    say(learning.summary(rows))
+    if minutes:
+        say(f"About {minutes} minutes of core exercises are left (an estimate).")
+
+
+@app.command()
+def check(file: Notebook) -> None:
+    """Grade one notebook just as a class would.
+
+    Prints points, the named mistake and which cases fail, for each exercise.
+
+    Example: course check work/02_forward_diffusion.ipynb
+    """
+    if not _check(find_course(), existing(file)):
+        raise typer.Exit(exits.NOT_RIGHT)
+
+
+def _check(course: Course, file: Path) -> bool:
+    """Grades ``file`` and prints every exercise; whether all points were reached."""
+    from coursework import feedback, grader
+
+    # A bundle knows the outcomes of one seed only, and no grade is at stake there.
+    seed = grader.SEED if has_answers(course) else feedback.PUBLIC_SEED
+    report = grader.grade_file(file, course, seed=seed)
+    for result in report.exercises:
+        _tell(result)
+    for note in report.notes:
+        say(f"! {note}")
+    if report.verdict == "invalid notebook":
+        raise Trouble(f"{file} could not be graded", exits.INVALID)
+    lesson = f"lesson {report.lesson}, " if report.lesson else ""
+    say(f"{lesson}{report.points} of {report.out_of} points ({report.isolation.split(' (')[0]})")
+    return report.points == report.out_of
+
+
+def has_answers(course: Course) -> bool:
+    """False in a student bundle."""
+    return (course.checks / "answers").is_dir()
+
+
+def _tell(result: ExerciseResult) -> None:
+    """One exercise: points, the named mistake, and the cases that fail by group."""
+    from coursework import display
+
+    say(f"{display.MARKS[result.status == 'passed']} {display.headline(result)}")
+    title, says = display.mistake(result)
+    if title:
+        say(f"    {title}. {says}")
+    for group, (points, out_of) in result.groups.items():
+        failing = [c.name for c in result.cases if c.group == group and not c.passed]
+        if failing:
+            say(f"    {group}, {points} of {out_of} points: fails on {'; '.join(failing)}")
+
+
+@app.command()
+def grade(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE|FOLDER...", help="Submissions, or folders of them."),
+    ],
+    lesson: Annotated[
+        str | None, typer.Option(help="Of which all submissions are; else each tells.")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write everything as JSON; - prints it instead of a table.")
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(help="Write JUnit XML, a suite a submission.")
+    ] = None,
+    gradebook: Annotated[
+        Path | None,
+        typer.Option(help="SQLite file for grades; the same command goes on where it was stopped."),
+    ] = None,
+    allow_unisolated: Annotated[
+        bool, typer.Option("--allow-unisolated", help="Grade a batch even without isolation.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(help="Draws the inputs of the checks.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that grade; one a core by default.")
+    ] = None,
+) -> None:
+    """Grade a notebook, or a folder of submissions.
+
+    In a folder, each notebook is a student's, or each folder in it.
+
+    Example: course grade submissions/ --lesson 02 --gradebook grades.sqlite --json grades.json
+    """
+    from coursework import checks as checks_of
+    from coursework import grader, reports
+
+    course = find_course()
+    if not has_answers(course):
+        raise Trouble(
+            "this bundle holds no answers, so it cannot grade; `course check FILE` works here",
+            exits.NOT_FOUND,
+        )
+    paths = [existing(p) for p in paths]
+    if lesson is not None:
+        lesson = lesson_number(lesson, checks_of.lessons(course))
+    for out in (json, junit):
+        if out is not None and str(out) != "-" and not out.absolute().parent.is_dir():
+            raise Trouble(
+                f"there is no folder {out.parent} to write {out.name} to", exits.NOT_FOUND
+            )
+    quiet = json is not None and str(json) == "-"
+    counted = 0
+
+    def told(_: object) -> None:
+        nonlocal counted
+        counted += 1
+        if sys.stderr.isatty():
+            print(f"\r{counted} graded ", end="", file=sys.stderr, flush=True)
+
+    found = grader.grade_many(
+        paths,
+        course,
+        lesson,
+        **({} if seed is None else {"seed": seed}),
+        workers=workers,
+        gradebook=gradebook,
+        on_result=told,
+        allow_unisolated=allow_unisolated,
+    )
+    if sys.stderr.isatty():
+        print("\r", end="", file=sys.stderr)
+    if quiet:
+        print(reports.to_json(found), end="")
+    else:
+        _table(found)
+        if json is not None:
+            json.write_text(reports.to_json(found), encoding="utf-8")
+    if junit is not None:
+        junit.write_text(reports.to_junit(found), encoding="utf-8")
+
+
+def _table(found: list) -> None:
+    """One row a submission, with the points of each exercise; notes below."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    lessons = sorted({r.lesson for r in found})
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    for lesson in lessons:
+        rows = [r for r in found if r.lesson == lesson]
+        ids = sorted({e.id for r in rows for e in r.exercises})
+        table = Table(title=f"Lesson {lesson or 'unknown'}", title_justify="left")
+        table.add_column("submission")
+        table.add_column("points", justify="right")
+        table.add_column("verdict")
+        for id in ids:
+            table.add_column(id, justify="right")
+        for r in rows:
+            points = {e.id: str(e.points) for e in r.exercises}
+            cells = [
+                r.student,
+                f"{r.points}/{r.out_of}",
+                r.verdict,
+                *(points.get(i, "") for i in ids),
+            ]
+            table.add_row(*map(Text, cells))
+        console.print(table)
+    for r in found:
+        for note in r.notes:
+            say(f"! {r.student}: {note}")
+    if found:
+        say(f"{len(found)} graded, {sum(r.reused for r in found)} of them already in the gradebook")
+        say(found[0].isolation)
+
+
+@app.command()
+def watch(file: Notebook) -> None:
+    """Check a notebook now and at each save, until Ctrl-C.
+
+    Example: course watch work/02_forward_diffusion.ipynb
+    """
+    import time
+
+    from coursework import watch as watching
+
+    course, path = find_course(), existing(file)
+
+    def again() -> None:
+        say(f"\n{time.strftime('%H:%M:%S')} {path.name}")
+        try:
+            _check(course, path)
+        except Exception as error:
+            trouble = as_trouble(error)
+            if trouble is None:
+                raise
+            say(str(trouble))
+
+    say(f"Watching {path}; stop with Ctrl-C.")
+    try:
+        watching.watch(path, again)
+    except KeyboardInterrupt:
+        say("\nStopped.")
+
+
+@app.command()
+def hint(
+    id: Annotated[str, typer.Argument(metavar="ID", help='An exercise: "02.3".')],
+    level: Annotated[
+        int | None, typer.Option(min=1, help="Which hint; without it, the next one.")
+    ] = None,
+) -> None:
+    """Show the next hint for an exercise.
+
+    What was shown is remembered. Hints cost nothing.
+
+    Example: course hint 02.3
+    """
+    from coursework import checks as checks_of
+    from coursework import feedback
+
+    course = find_course()
+    _, exercise = checks_of.find_exercise(id, course.root, answers=False)
+    if level is not None and level > len(exercise.hints):
+        raise Trouble(f"{id} has hints 1 to {len(exercise.hints)}, not {level}", exits.NOT_FOUND)
+    text = repr(feedback.hint(id, level))
+    say(text.replace(f"hint({id!r}) again", f"course hint {id}"))
+
+
+@app.command()
+def build(
+    numbers: Numbers = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what is stale or wrong; execute nothing.")
+    ] = False,
+    lessons_only: Annotated[
+        bool, typer.Option("--lessons-only", help="Make the lessons; execute nothing.")
+    ] = False,
+    record: Annotated[
+        Path | None, typer.Option(help="Folder for the measured results that lessons write.")
+    ] = None,
+    budget: Annotated[str, typer.Option(help="full or small; small is for trying out.")] = "full",
+    force: Annotated[
+        bool, typer.Option("--force", help="Execute solutions that are up to date, too.")
+    ] = False,
+) -> None:
+    """Make lessons and executed solutions from their sources.
+
+    Example: course build 02 03
+    """
+    import time
+
+    from coursework import build as building
+    from coursework import structure
+
+    course = find_course()
+    if budget not in ("full", "small"):
+        raise Trouble(f"--budget is full or small, not {budget!r}", exits.USAGE)
+    known = [s.number for s in building.sources(course)]
+    chosen = [n if n in known else lesson_number(n, known) for n in numbers or ()]
+    sources = building.sources(course, chosen or None)
+    bad = [p for s in sources for p in structure.problems(s) or structure.lesson_problems(s)]
+    if check:
+        bad += [p for s in sources if not structure.problems(s) for p in building.stale(s)]
+        for s in sources:
+            if s.solution_path.is_file():
+                bad += structure.output_problems(s.solution_path)
+        bad += [] if chosen else building.orphans(course)
+        for text in bad:
+            say(f"✗ {text}")
+        if bad:
+            raise typer.Exit(exits.NOT_RIGHT)
+        say(f"✓ {len(sources)} lessons are as their sources say")
+        return
+    if bad:
+        raise Trouble("\n".join(bad), exits.INVALID)
+    failed = []
+    for s in sources:
+        changed = building.write(s.lesson_path, building.compose(s, lesson=True))
+        say(f"✓ {s.lesson_path.name}" + ("" if changed else " (as it was)"))
+        if lessons_only:
+            continue
+        if not force and not record and not building.stale(s):
+            say(f"✓ {s.solution_path.name} is up to date")
+            continue
+        start = time.monotonic()
+        try:
+            building.write(s.solution_path, building.execute(s, budget, record))
+        except building.BuildError as error:
+            failed.append(str(error))
+            say(f"✗ {error}")
+            continue
+        say(f"✓ {s.solution_path.name} executed in {time.monotonic() - start:.0f} s")
+        for text in structure.output_problems(s.solution_path):
+            failed.append(text)
+            say(f"✗ {text}")
+    if failed:
+        raise typer.Exit(exits.INVALID)
+
+
+@app.command()
+def release(
+    folder: Annotated[Path, typer.Argument(help="Where to; it must be new or empty.")],
+    numbers: Numbers = None,
+) -> None:
+    """Write a student bundle without solutions.
+
+    The same course gives the same bytes each time.
+
+    Example: course release ../class-week-1 00 01
+    """
+    from coursework import build as building
+    from coursework import release as releasing
+
+    course = find_course()
+    known = [s.number for s in building.sources(course)]
+    chosen = [n if n in known else lesson_number(n, known) for n in numbers or ()]
+    files = releasing.release(course, folder, chosen or None)
+    size = sum((folder / f).stat().st_size for f in files)
+    say(f"✓ {folder}: {len(files)} files, {size / 1e6:.1f} MB, no solutions")
+
+
+def _kinds() -> list[tuple[str, str, int]]:
+    """(module, class, exit code) of what is the user's to mend; looked up only when needed."""
+    return [
+        ("coursework.config", "CourseNotFound", exits.NOT_FOUND),
+        ("coursework.checks", "UnknownExercise", exits.NOT_FOUND),
+        ("coursework.notebook", "InvalidNotebook", exits.INVALID),
+        ("coursework.exercise", "ExerciseError", exits.INVALID),
+        ("coursework.build", "BuildError", exits.INVALID),
+        ("coursework.release", "ReleaseError", exits.INVALID),
+        ("coursework.recorded", "NoRecording", exits.NOT_FOUND),
+        ("coursework.sandbox", "Unavailable", exits.NOT_ISOLATED),
+        ("coursework.learn", "ServerFailed", exits.NO_WORKER),
+    ]
+
+
+def as_trouble(error: BaseException) -> Trouble | None:
+    """``error`` as what to say and the exit code; None for a fault of this program."""
+    if isinstance(error, Trouble):
+        return error
+    grading = getattr(sys.modules.get("coursework.errors"), "GradingError", ())
+    if grading and isinstance(error, grading):
+        return Trouble(str(error), error.exit_code)
+    for module, name, code in _kinds():
+        kind = getattr(sys.modules.get(module), name, None)
+        if kind is not None and isinstance(error, kind):
+            return Trouble(str(error), code)
+    if isinstance(error, OSError):
+        what = f"{error.filename}: " if error.filename else ""
+        text = f"{what}{error.strerror or error}"
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
+            return Trouble(text, exits.NOT_FOUND)
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return Trouble(f"{text} (is it read-only, or another user's?)", exits.STORAGE)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return Trouble(
+                f"{text} (the disk is full: nothing half-written is kept)", exits.STORAGE
+            )
+        return Trouble(text, exits.STORAGE)
+    if isinstance(error, ModuleNotFoundError):
+        return Trouble(
+            f"{error.name} is not installed: pip install -c constraints.txt -e .", exits.NOT_FOUND
+        )
+    return None
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command; user errors are told in a sentence, with an exit code by kind."""
+    try:
+        app(args=arguments, prog_name="course")
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        sys.exit(exits.INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(exits.OK)
+    except Exception as error:
+        trouble = as_trouble(error)
+        if trouble is None:
+            raise
+        print(f"course: {trouble}", file=sys.stderr)
+        sys.exit(trouble.code)
