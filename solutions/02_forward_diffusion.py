@@ -990,7 +990,7 @@ plots.show(
 # ## What to remember
 #
 # - $x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\, \varepsilon$: one jump has the same
-#   distribution as $t$ small steps. Factors are roots of variances.
+#   distribution as all small steps up to $t$. Factors are roots of variances.
 # - Of $x_0$, $\varepsilon$, $v$ and $x_t$, any two give the others. An error of $\varepsilon$
 #   reaches $x_0$ multiplied by $\sqrt{(1 - \bar\alpha_t)/\bar\alpha_t}$, one of $v$ by at most 1.
 # - $q(x_{t-1} \mid x_t, x_0)$ is the product of two Gaussians; at $t = 0$ it is $x_0$ itself.
