@@ -298,13 +298,15 @@ def quiet_room(course: Course, budget: str, results: Path | None) -> Iterator[tu
             "PYTHONHASHSEED": "0",
             "MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR", str(Path(folder) / ".matplotlib")),
         }
-        for name in ("UNDIFFUSE_BUDGET", "UNDIFFUSE_RESULTS"):
+        prefix = course.library.upper()
+        for name in (f"{prefix}_BUDGET", f"{prefix}_RESULTS"):
             env.pop(name, None)
+        env[f"{prefix}_STATIC"] = "1"  # nobody is there to move a slider
         if budget != "full":
-            env["UNDIFFUSE_BUDGET"] = budget
+            env[f"{prefix}_BUDGET"] = budget
         if results:
             results.mkdir(parents=True, exist_ok=True)
-            env["UNDIFFUSE_RESULTS"] = str(results.resolve())
+            env[f"{prefix}_RESULTS"] = str(results.resolve())
         yield Path(folder), env
 
 
