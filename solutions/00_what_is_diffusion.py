@@ -215,7 +215,7 @@ def walk(denoise, x, levels):
 
 
 # Even steps in log(noise / signal): as much care where there is little noise as where much.
-walk_levels = torch.sigmoid(torch.linspace(8, -8, 50)).tolist()
+walk_levels = torch.sigmoid(torch.linspace(6, -4, 30)).tolist()
 start = torch.randn(10, 1, 28, 28, generator=torch.Generator().manual_seed(2))
 # A trained network stands here as one more entry as soon as the course ships one.
 shown = {"Gaussian": gaussian, "all digits": every_digit}
@@ -416,7 +416,7 @@ plots.show(
 # Each point is measured on many digits, with three draws of noise.
 
 # %%
-some = x[: budget(full=2000, small=500)]
+some = x[: budget(full=1000, small=500)]
 standard = (some - some.mean()) / some.std()
 grid = torch.linspace(0, 1, 21)
 SEEDS = [0, 1, 2]
@@ -735,8 +735,8 @@ def spread_kept(seed, T):
 
 
 def spread_of_walk(seed):
-    """Deviation of 64 samples of the walk on all digits, divided by that of real digits."""
-    starts = torch.randn(64, 1, 28, 28, generator=torch.Generator().manual_seed(100 + seed))
+    """Deviation of 32 samples of the walk on all digits, divided by that of real digits."""
+    starts = torch.randn(32, 1, 28, 28, generator=torch.Generator().manual_seed(100 + seed))
     return float(walk(every_digit, starts, walk_levels).std(0).mean() / train.std(0).mean())
 
 
