@@ -16,7 +16,7 @@ from undiffuse.losses import simple_loss
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint is missing, damaged or of another kind; the message says which and what to do."""
+    """A checkpoint is missing, damaged or of another kind; the message says which."""
 
 
 def sample_timesteps(
