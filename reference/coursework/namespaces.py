@@ -88,13 +88,14 @@ def other_user() -> int | None:
 
 def write_maps(pid: int | str, uid: int, gid: int, also: int | None) -> None:
     """User and group maps of process ``pid``'s new user namespace: its own, and ``also``."""
-    extra = f"\n{also} {also} 1" if also is not None else ""
+    extra = f"{also} {also} 1\n" if also is not None else ""
     if also is None:
         with open(f"/proc/{pid}/setgroups", "w") as f:
             f.write("deny")
     for name, number in (("uid_map", uid), ("gid_map", gid)):
-        with open(f"/proc/{pid}/{name}", "w") as f:
-            f.write(f"{number} {number} 1{extra}")
+        # The kernel takes a map in one write, and once.
+        with open(f"/proc/{pid}/{name}", "wb", buffering=0) as f:
+            f.write(f"{number} {number} 1\n{extra}".encode())
 
 
 def in_namespaces(first: Callable[[], None], failed: Callable[[OSError], object]) -> int:
@@ -109,9 +110,11 @@ def in_namespaces(first: Callable[[], None], failed: Callable[[OSError], object]
         os.close(asked[1])
         os.close(ready[0])
         if os.read(asked[0], 1):
-            with contextlib.suppress(OSError):
+            try:
                 write_maps(pid, 0, 0, other_user())
-            os.write(ready[1], b"m")
+                os.write(ready[1], b"m")
+            except OSError as error:
+                failed(error)
         os.close(asked[0])
         os.close(ready[1])
         return pid
@@ -140,15 +143,15 @@ def in_namespaces(first: Callable[[], None], failed: Callable[[OSError], object]
         os._exit(70)
 
 
-def enter_namespaces(ask_parent) -> None:
+def enter_namespaces(ask_parent: Callable[[], None]) -> None:
     """New namespaces for this process; children are in a process namespace of their own.
 
     Under root the maps are written by the parent: ``ask_parent()`` returns when they are.
     """
-    uid, gid = os.getuid(), os.getgid()
+    uid, gid, other = os.getuid(), os.getgid(), other_user()
     flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWPID
     unshare(flags, "user, mount, process, network, IPC and host name namespaces")
-    if other_user() is None:
+    if other is None:
         lockdown.prctl(lockdown.PR_SET_DUMPABLE, 1)  # else the maps belong to root
         write_maps("self", uid, gid, None)
     else:

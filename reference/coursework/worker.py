@@ -184,6 +184,14 @@ class Keeper:
         send(self.zygote.sock, {"failed": f"isolation: {error}"})
 
     def run(self) -> None:
+        """Runs the exercises; what goes wrong with the keeper itself goes to the zygote's log."""
+        try:
+            self._run()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+
+    def _run(self) -> None:
         lockdown.hide_memory()
         if self.zygote.level == "full":
             try:
@@ -210,7 +218,8 @@ class Keeper:
                 os._exit(70)
         status = wait(pid, job["seconds"])
         if self.zygote.level == "full" and os.getpid() == 1:
-            os.kill(-1, signal.SIGKILL)  # in this process namespace, where this is number 1
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)  # all others in this process namespace
             reap_all()
         else:
             with contextlib.suppress(OSError):
