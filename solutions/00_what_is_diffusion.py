@@ -718,8 +718,8 @@ print("written down as seen:", autopsy() == seen)
 # ### The measurement
 #
 # Now with numbers, over several seeds for the weights. First: by how much does the output change
-# when the noise, the time, or the state of the random generator changes, as a share of its size? And
-# by how much does it miss being straight, $f(u + v) - f(v) = f(u) - f(0)$?
+# when the noise, the time, or the state of the random generator changes, as a share of its size?
+# And by how much does it miss being straight, $f(u + v) - f(v) = f(u) - f(0)$?
 #
 # Second: take many different inputs, and ask how different the outputs are, by the spread of the
 # outputs divided by the spread of the inputs. At 1, what goes in comes out in full; at 0, every
