@@ -175,9 +175,9 @@ def denoising_error(denoiser, points, t, seed):
     return (denoiser(x_t, t) - points).square().mean().item()
 
 
-def test_fit_2d_learns_something_in_200_steps():
+def test_fit_2d_learns_something_in_300_steps():
     points, held_out = s2.two_moons(2_000, seeded(0)), s2.two_moons(1_000, seeded(1))
-    samples = s2.sample_2d(s2.fit_2d(points, 200, seeded(2)), 1_000, seeded(3), steps=40)
+    samples = s2.sample_2d(s2.fit_2d(points, 300, seeded(2)), 1_000, seeded(3), steps=40)
     gaussian = torch.randn(1_000, 2, generator=seeded(4))
     assert s2.energy_distance(samples, held_out) < s2.energy_distance(gaussian, held_out) / 3
 
