@@ -113,6 +113,13 @@ def environment_text() -> str:
     )
 
 
+def exit_table() -> str:
+    """The exit codes of the command."""
+    from coursework import exits
+
+    return exits.markdown()
+
+
 def measure_environment() -> None:
     prefix = Path(sys.prefix)
     size = sum(f.stat().st_size for f in prefix.rglob("*") if f.is_file() and not f.is_symlink())
@@ -138,6 +145,7 @@ BLOCKS = {
     "claims": verdict_table,
     "check": check_example,
     "environment": environment_text,
+    "exits": exit_table,
 }
 
 
