@@ -219,6 +219,8 @@ class Grader:
         if lesson is not None:
             self._require(lesson)
         self.slack = slack
+        if not self.level.isolated:
+            lockdown.hide_memory()  # it holds the answers, and nothing else keeps a learner off
         data = self.course.root / "data"
         self.pool = Pool(
             self.level,
@@ -456,8 +458,3 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def guard() -> None:
-    """Hides this process's memory, which holds the answers, from others of the same user."""
-    lockdown.hide_memory()
