@@ -338,8 +338,8 @@ def betas_from_alpha_bar(
     # BEGIN SOLUTION
     ends = torch.arange(T + 1, dtype=torch.float64) / T  # float64: 1 - ratio loses digits
     left = [float(alpha_bar(t)) for t in ends]
-    betas = [min(1 - left[i + 1] / left[i], max_beta) for i in range(T)]
-    return torch.tensor(betas)
+    betas = torch.tensor([1 - left[i + 1] / left[i] for i in range(T)])
+    return betas.clamp(max=max_beta)
     # END SOLUTION
 
 
@@ -573,9 +573,9 @@ fig.axes[0].set_xticks(range(0, 18, 2))
 plots.show(
     fig,
     alt="Log SNR of EDM's 18 noise levels, rising from left to right, for rho 1, 3 and 7. With "
-    "rho 1 all but the last level stay below 0; with rho 7 they are almost evenly spread.",
+    "rho 1 all but the last level stay below 0; with rho 7 they are spread far more evenly.",
     caption="Evenly spaced sigmas ($\\rho = 1$) spend nearly all levels on noise. $\\rho = 7$ "
-    "spreads them almost evenly over log SNR.",
+    "spreads them far more evenly over log SNR.",
 )
 
 # %% [markdown]
@@ -874,8 +874,8 @@ plots.show(
 )
 
 # %% [markdown]
-# Now count the steps. Before you run it: which of the two, linear or cosine, will have more deciding
-# steps at 14 × 14, and which at 56 × 56?
+# Now count the steps. Before you run it: which of the two, linear or cosine, will have more
+# deciding steps at 14 × 14, and which at 56 × 56?
 
 # %%
 import numpy as np
