@@ -149,6 +149,14 @@ def test_check_a_right_and_a_wrong_answer(course, run, tmp_path):
     assert code == exits.NOT_RIGHT and "not attempted" in said
 
 
+def test_points_of_the_own_copy_are_noted(course, run, tmp_path):
+    run("check", notebook(tmp_path / "another.ipynb", small_course.RIGHT))
+    assert progress.load(course).best == {}
+    course.work.mkdir(exist_ok=True)
+    run("check", notebook(course.work / "42_mine.ipynb", small_course.RIGHT))
+    assert progress.load(course).is_solved("42.1")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"cells": 3}'])
 def test_check_what_is_no_notebook(course, run, tmp_path, text):
     file = tmp_path / "x.ipynb"
