@@ -26,9 +26,15 @@ class Trouble(Exception):
 
 
 def say(text: str = "") -> None:
-    """Prints; where the terminal lacks a sign, another stands for it."""
+    """Prints; where the terminal lacks a sign (old Windows consoles), another stands for it."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding), flush=True)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        for sign, plain in (("✓", "+"), ("✗", "x"), ("·", "-")):
+            text = text.replace(sign, plain)
+        text = text.encode(encoding, "replace").decode(encoding)
+    print(text, flush=True)
 
 
 def find_course() -> Course:

@@ -56,15 +56,18 @@ def notebook(path, source):
 
 
 def test_help_answers_at_once():
-    times = []
-    for _ in range(5):
+    # On a busy machine one run may wait for others: the quickest tells.
+    quickest = 9.0
+    for _ in range(15):
         start = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", "coursework", "--help"], capture_output=True, text=True
         )
-        times.append(time.perf_counter() - start)
+        quickest = min(quickest, time.perf_counter() - start)
+        if quickest < 0.5:
+            break
     assert done.returncode == 0 and "course learn" in done.stdout
-    assert min(times) < 0.5
+    assert quickest < 0.5
 
 
 def test_help_needs_nothing_heavy():
@@ -90,6 +93,15 @@ def test_help_lists_exit_codes_and_commands(run):
     for number, text in exits.MEANS.items():
         assert f"{number}  {text}" in said
         assert f"| {number} | {text} |" in exits.markdown()
+
+
+def test_an_old_console_gets_other_signs(monkeypatch):
+    import io
+
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="cp1252"))
+    cli.say("✓ done · ✗ α é")
+    assert shown.getvalue().decode("cp1252").strip() == "+ done · x ? é".replace("·", "-")
 
 
 def test_without_arguments_help_is_shown(run):
