@@ -1,16 +1,4 @@
-"""What can go wrong while grading, and the exit code of each kind.
-
-| code | meaning |
-|-----:|---------|
-| 0 | grading was done, whatever the grades are |
-| 1 | an unexpected error: a bug of the course |
-| 2 | the command was not understood |
-| 3 | there is nothing to grade: no such file, lesson or exercise, or an empty folder |
-| 4 | isolation is wanted and not to be had |
-| 5 | the gradebook or another file could not be written or read |
-| 6 | a grading process did not start |
-| 130 | interrupted (Ctrl-C); what was graded is in the gradebook |
-"""
+"""What can go wrong while grading; each kind has an exit code (all of them: ``exits``)."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import xml.etree.ElementTree as ElementTree
 
 import nbformat
@@ -330,3 +331,23 @@ def test_a_percent_file(toy, tmp_path):
 
 
 SETUP_PY = "import torch"
+
+
+def test_a_bundle_without_answers(tmp_path):
+    from coursework import checks, recorded
+
+    course = copy_course(tmp_path / "toy")
+    for number in ("01", "02"):
+        data = recorded.record(checks.load(number, course.root))
+        (course.checks / "recorded").mkdir(exist_ok=True)
+        (course.checks / "recorded" / f"{number}.bin").write_bytes(data)
+    checks.load.cache_clear()
+    shutil.rmtree(course.checks / "answers")
+    with grader.Grader(course, seed=1) as bundle:
+        path = write(tmp_path / "a.ipynb", lesson_01("def scale(x, k):\n    return k + x\n"))
+        report = grade(bundle, path)
+        assert points(report) == {"01.1": 0, "01.2": 2}
+        assert report.exercises[0].finding.name == "added"
+        # What builds on an earlier exercise runs on the learner's own.
+        made = notebook({"01.1": SCALE, "02.1": LINE, "02.2": FILL}, "02")
+        assert grade(bundle, write(tmp_path / "b.ipynb", made)).points == 3

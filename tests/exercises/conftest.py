@@ -23,6 +23,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Ends the run with a sentence, and the exit code of ``course grade``, where it cannot be."""
+    option = session.config.getoption
+    path, lesson = option("--submission", default=None), option("--submission-lesson", default=None)
+    if not path:
+        return
+    from coursework import checks, config, grader, sandbox
+    from coursework.errors import GradingError
+
+    known = checks.lessons(config.load(Path(__file__).resolve().parents[2]))
+    if lesson and lesson not in known:
+        pytest.exit(f"there is no lesson {lesson!r}; there are {', '.join(known)}", 3)
+    try:
+        if len(grader.collect(path)) > 1:
+            grader.require_isolation(sandbox.available(), option("--allow-unisolated"))
+    except (GradingError, sandbox.Unavailable) as error:
+        pytest.exit(str(error), getattr(error, "exit_code", 4))
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """With a submission, its grading is all there is to run here."""
     if not config.getoption("--submission", default=None):

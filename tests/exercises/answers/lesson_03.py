@@ -3,11 +3,11 @@
 import math
 import sys
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from coursework.exercise import Answers
 from torch import nn
+
+from coursework.exercise import Answers
 
 # 03.1 ---------------------------------------------------------------------------------------------
 
@@ -1104,7 +1104,6 @@ def trainer(
     time="t[:, None]",
     draw="generator=generator",
     start="torch.randint(2**31, (1,), generator=generator)",
-    step="optimizer.step()",
     used="net",
     batch="points[torch.randint(len(points), (256,), {draw})]",
     lr="3e-3",
@@ -1141,7 +1140,7 @@ def fit_2d(points, steps, generator):
         loss = F.mse_loss(ask(x_t, t), {target})
         optimizer.zero_grad()
         loss.backward()
-        {step}
+        optimizer.step()
         schedule.step()
 
     @torch.no_grad()
@@ -1168,6 +1167,30 @@ fit.alternative(
         answer="((x_t - sigma * out) / alpha.clamp(min=0.02)).clamp(-4, 4)",
     ),
 )
+
+
+def measure(seeds):
+    """Prints what the thresholds of this exercise rest on: each figure's mean and deviation."""
+    from coursework import checks, harness
+
+    course = checks.load("03")
+    exercise, module = course.exercises["03.7"], course.module
+    for name, defines in [("reference", {}), *fit.alternatives.items()]:
+        rows = []
+        for seed in range(seeds):
+            cases = exercise.make_cases(seed)
+            out = harness.run_cases(fit.complete(defines), exercise.names, cases, module)
+            rows.append(
+                (
+                    module.mean_error(cases[0], out[0].value["x0_hat"]),
+                    module.recalled(cases[0], out[0].value["x0_hat"]),
+                    *module.sample_figures(cases[1], out[1].value),
+                )
+            )
+        rows = torch.tensor(rows)
+        print(name, "(mean error, from recall, energy, stray, novelty)")
+        print("  mean", " ".join(f"{v:.4f}" for v in rows.mean(0)))
+        print("  sd  ", " ".join(f"{v:.4f}" for v in rows.std(0)), flush=True)
 
 
 last_verdict = [None, ""]
@@ -1204,7 +1227,7 @@ def empirical_of_the_points(points, steps, generator):
 
 
 wrong_fit("returns the points", {"fit_2d": empirical_of_the_points})
-wrong_fit("nothing learned", trainer(step="pass"))
+wrong_fit("nothing learned", trainer(used="nn.Linear(9, 96)"))
 wrong_fit("returns the noisy point", trainer(target="x_t", answer="out"))
 wrong_fit("returns the noise", trainer(target="noise", answer="out"))
 wrong_fit("returns v", trainer(answer="out"))
