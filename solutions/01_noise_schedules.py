@@ -122,8 +122,8 @@ plots.show(
 #
 # Why shrink by $\sqrt{1-\beta_t}$? Without it the variance would grow with every step. With it,
 # data of variance 1 keeps variance $(1-\beta_t) \cdot 1 + \beta_t = 1$, and a network sees numbers
-# of the same size at every step. (Our digits, scaled to $[-1, 1]$, have a variance somewhat below
-# 1. All that follows speaks as if it were 1, as the papers do.)
+# of the same size at every step. (The variance of our digits, scaled to $[-1, 1]$, is somewhat
+# smaller. All that follows speaks as if it were 1, as the papers do.)
 #
 # Papers count steps from 1, arrays from 0. Here `betas[0]` belongs to the first step, `betas[T-1]`
 # to the last, and $x_0$ always means clean data.
