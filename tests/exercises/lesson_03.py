@@ -514,10 +514,21 @@ def noisy_points(note: str) -> tuple[torch.Tensor, torch.Tensor]:
     return alpha[:, None] * points + sigma[:, None] * noise, t
 
 
+def fit_on_one_thread(answer, points, steps, generator):
+    """answer.fit_2d: with so small a network, threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return answer.fit_2d(points, steps, generator)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def trained(answer, points, steps, generator):
     """The learner's denoiser; two cases look at the same one, which is trained once."""
     if not hasattr(answer, "trained") or not torch.equal(answer.trained[0], points):
-        answer.trained = points.clone(), answer.fit_2d(points, steps, generator)
+        denoiser = fit_on_one_thread(answer, points, steps, generator)
+        answer.trained = points.clone(), denoiser
     return answer.trained[1]
 
 
@@ -551,7 +562,8 @@ def seeded_driver(answer, points, seeds, x_t, t):
     out = []
     for i, seed in enumerate(seeds):
         torch.manual_seed(i)
-        denoiser = answer.fit_2d(points, 20, torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        denoiser = fit_on_one_thread(answer, points, 20, generator)
         with torch.no_grad():
             out.append(denoiser(x_t, t))
     return out
