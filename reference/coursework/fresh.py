@@ -15,9 +15,10 @@ from concurrent.futures import wait as wait_for
 from pathlib import Path
 from typing import Any
 
-from coursework import wire, worker
+from coursework import wire
 from coursework.harness import Outcome
 from coursework.jobs import Job, Task, ended, environment, read_response
+from coursework.keeper import ENDS, RESPONSE_LIMIT
 
 
 def run(tasks: Iterable[Task], base: Path, stage: Path, size: int) -> Iterator[Task]:
@@ -71,14 +72,14 @@ def _exercise(job: Job, base: Path, stage: Path) -> list[Outcome]:
             return ended(job, "timeout")
         if code < 0:
             return ended(job, "signal", -code)
-        end = worker.ENDS.get(code, "exit")
+        end = ENDS.get(code, "exit")
         if end != "answer":
             return ended(job, end, code)
         response = scratch / "response"
         if not response.is_file():
             return ended(job, "exit", code)
         with open(response, "rb") as f:
-            return read_response(f.read(worker.RESPONSE_LIMIT + 1), job)
+            return read_response(f.read(RESPONSE_LIMIT + 1), job)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

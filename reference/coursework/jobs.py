@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coursework import wire, worker
+from coursework import wire
 from coursework.harness import Outcome
+from coursework.keeper import RESPONSE_LIMIT
 
 SLACK = 5.0  # seconds beyond an exercise's own limit, for its cells to run
 MEMORY = 2 * 2**30
@@ -71,7 +72,7 @@ def ended(job: Job, end: str, code: int = 0) -> list[Outcome]:
     says = {
         "timeout": ("timeout", f"no result after {job.limit:g} s"),
         "memory": ("memory", f"more than the {MEMORY >> 30} GiB of memory allowed"),
-        "too large": ("invalid", f"the result has over {worker.RESPONSE_LIMIT >> 20} MB"),
+        "too large": ("invalid", f"the result has over {RESPONSE_LIMIT >> 20} MB"),
         "exit": ("crashed", f"the answer ended its process (exit code {code})"),
         "no room": ("crashed", "the process could not be set up"),
         "lost": ("crashed", "the process was lost while it ran"),
@@ -90,7 +91,7 @@ def read_response(data: bytes, job: Job) -> list[Outcome]:
             return ended(job, "exit")
         if int.from_bytes(data[4:12], "little") > HEADER_LIMIT:
             raise wire.WireError("its description is too large")
-        message = wire.decode(data, worker.RESPONSE_LIMIT)
+        message = wire.decode(data, RESPONSE_LIMIT)
         found = [Outcome.from_dict(o) for o in message["outcomes"]]
         if len(found) != job.count:
             raise wire.WireError(f"{len(found)} outcomes for {job.count} cases")

@@ -17,9 +17,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from coursework import fresh, sandbox, wire, worker
+from coursework import fresh, sandbox, wire
+from coursework.channel import receive, send
 from coursework.errors import WorkerFailed
 from coursework.jobs import MEMORY, SCRATCH, Task, ended, environment, read_response
+from coursework.keeper import RESPONSE_LIMIT
 from coursework.sandbox import Level
 
 START_LIMIT = 180.0
@@ -63,14 +65,14 @@ class Worker:
             start_new_session=True,
         )
         far.close()
-        worker.send(self.sock, pool.setup)
+        send(self.sock, pool.setup)
         self.ready = False
 
     def expect(self, word: str, seconds: float = START_LIMIT) -> None:
         """Waits for the message that has ``word``; ``WorkerFailed`` with the reason if not."""
         self.sock.settimeout(seconds)
         try:
-            message, _ = worker.receive(self.sock)
+            message, _ = receive(self.sock)
         except (OSError, EOFError) as error:
             self.log.seek(0)
             text = self.log.read().decode(errors="replace")[-2000:]
@@ -92,7 +94,7 @@ class Worker:
         for job in task.left():
             if job.lesson not in self.lessons:
                 message = {"do": "load", "lesson": job.lesson, "path": str(job.checks)}
-                worker.send(self.sock, message)
+                send(self.sock, message)
                 self.expect("loaded", 60)
                 self.lessons.add(job.lesson)
             self.files[job.id] = anonymous_file()
@@ -101,13 +103,13 @@ class Worker:
                 {"id": job.id, "lesson": job.lesson, "library": job.library, "seconds": job.seconds}
             )
         self.deadline = time.monotonic() + sum(j.seconds + 1 for j in task.left()) + 30
-        worker.send(self.sock, {"do": "submission", "jobs": jobs}, tuple(fds))
+        send(self.sock, {"do": "submission", "jobs": jobs}, tuple(fds))
         for fd in fds[::2]:
             os.close(fd)
 
     def hear(self) -> bool:
         """Takes one message; True when the task is over. ``EOFError`` if the process is gone."""
-        message, _ = worker.receive(self.sock)
+        message, _ = receive(self.sock)
         if "failed" in message:
             raise WorkerFailed(message["failed"])
         if "over" in message:
@@ -116,7 +118,7 @@ class Worker:
         job = next(j for j in self.task.jobs if j.id == message["id"])
         if message["end"] == "answer":
             fd = self.files[job.id]
-            size = min(os.fstat(fd).st_size, worker.RESPONSE_LIMIT + 1)
+            size = min(os.fstat(fd).st_size, RESPONSE_LIMIT + 1)
             data = bytearray()
             while len(data) < size:
                 part = os.pread(fd, size - len(data), len(data))
