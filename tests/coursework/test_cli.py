@@ -55,17 +55,21 @@ def notebook(path, source):
     return path
 
 
+def seconds_of_work() -> float:
+    """What finished child processes have used of a processor; where unknown, the clock."""
+    spent = os.times()
+    return (spent.children_user + spent.children_system) or time.perf_counter()
+
+
 def test_help_answers_at_once():
-    # On a busy machine one run may wait for others: the quickest tells.
+    # Work, not waiting: other tests may keep both cores busy.
     quickest = 9.0
-    for _ in range(15):
-        start = time.perf_counter()
+    for _ in range(5):
+        start = seconds_of_work()
         done = subprocess.run(
             [sys.executable, "-m", "coursework", "--help"], capture_output=True, text=True
         )
-        quickest = min(quickest, time.perf_counter() - start)
-        if quickest < 0.5:
-            break
+        quickest = min(quickest, seconds_of_work() - start)
     assert done.returncode == 0 and "course learn" in done.stdout
     assert quickest < 0.5
 

@@ -19,14 +19,14 @@ from coursework.notebook import (
     read,
 )
 
-JUMP = Exercise("02.2", "Jump", ("jump",), {"main": 1}, ("hint",), library=("toy.process.jump",))
+JUMP = Exercise("02.2", "Jump", ("jump",), {"main": 1}, ("hint",), library=("shelf.process.jump",))
 PAIR = Exercise("02.5", "Pair", ("first", "second"), {"main": 2}, ("hint",))
-PROVIDES = ("toy.data", "toy.schedules")
+PROVIDES = ("shelf.data", "shelf.schedules")
 STUB = (
     'def jump(x, k):\n    """x moved by k."""\n    raise NotImplementedError("02.2: write jump")\n'
 )
 ANSWER = 'def jump(x, k):\n    """x moved by k."""\n    return x + k\n'
-SETUP = "import math\nimport torch\nfrom coursework import check, hint\nfrom toy import data\n"
+SETUP = "import math\nimport torch\nfrom coursework import check, hint\nfrom shelf import data\n"
 
 
 def code(source, *tags, exercise=None, **metadata):
@@ -59,7 +59,7 @@ def book(*cells, **metadata) -> Notebook:
 
 
 def take(*cells, exercise=JUMP, skip=(), provides=PROVIDES):
-    return extract(book(*cells), exercise, "toy", provides, skip)
+    return extract(book(*cells), exercise, "shelf", provides, skip)
 
 
 def run(extracted, given=""):
@@ -126,7 +126,7 @@ def test_missing_fields_cost_nothing():
     tree = {"cells": [{"cell_type": "code", "source": ANSWER}, {"source": "?"}]}
     found = parse(json.dumps(tree).encode())
     assert [c.kind for c in found.cells] == ["code", "raw"]
-    assert extract(found, JUMP, "toy", PROVIDES).status == "ok"
+    assert extract(found, JUMP, "shelf", PROVIDES).status == "ok"
     odd = {"cell_type": "code", "source": ANSWER, "metadata": {"tags": "answer", "exercise": 4}}
     found = parse(json.dumps({"cells": [odd], "metadata": 3, "nbformat_minor": "x"}).encode())
     assert found.cells[0].tags == () and found.cells[0].exercise == ""
@@ -142,14 +142,14 @@ def test_format_3():
     tree = {"nbformat": 3, "nbformat_minor": 0, "metadata": {"name": ""}, "worksheets": [sheet]}
     found = parse(json.dumps(tree).encode())
     assert found.cells[0].kind == "markdown"
-    assert run(extract(found, JUMP, "toy", PROVIDES))["jump"](1, 2) == 3
+    assert run(extract(found, JUMP, "shelf", PROVIDES))["jump"](1, 2) == 3
 
 
 @pytest.mark.parametrize("minor", [0, 2, 4, 5, 9])
 def test_format_4_with_an_unknown_kernel(minor):
     kernel = {"kernelspec": {"name": "no-such-kernel", "language": "klingon"}}
     tree = {"nbformat": 4, "nbformat_minor": minor, "metadata": kernel, "cells": [answer(ANSWER)]}
-    assert extract(parse(json.dumps(tree).encode()), JUMP, "toy", PROVIDES).status == "ok"
+    assert extract(parse(json.dumps(tree).encode()), JUMP, "shelf", PROVIDES).status == "ok"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -157,7 +157,7 @@ def test_byte_order_marks_and_windows_line_ends(encoding):
     tree = {"cells": [answer(("\ufeff" + ANSWER).replace("\n", "\r\n"))]}
     found = parse(json.dumps(tree).encode(encoding))
     assert found.cells[0].source == ANSWER
-    assert run(extract(found, JUMP, "toy", PROVIDES))["jump"](1, 2) == 3
+    assert run(extract(found, JUMP, "shelf", PROVIDES))["jump"](1, 2) == 3
 
 
 def test_percent_files(tmp_path):
@@ -178,7 +178,7 @@ def test_reading_and_cutting_take_milliseconds():
     times = []
     for _ in range(5):
         start = time.perf_counter()
-        extract(parse(data), JUMP, "toy", PROVIDES)
+        extract(parse(data), JUMP, "shelf", PROVIDES)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.1
 
@@ -222,7 +222,7 @@ def test_a_tagged_answer_with_its_imports():
     assert run(found)["jump"](1.5, 2) == 3
     assert found.chunks[0][0] == "<cell 1>" and found.chunks[1][0] == "<cell 2>"
     assert "torch" not in text(found) and "coursework" not in text(found)
-    assert "toy" not in text(found)
+    assert "shelf" not in text(found)
 
 
 def test_the_stub_is_not_attempted():
@@ -411,7 +411,7 @@ def test_names_that_the_grader_supplies_are_left_out():
     cells = [
         answer("def earlier(x):\n    return NEEDED\n", "02.1"),
         "NEEDED = 1 / 0",
-        "from toy.process import earlier as e, jump as j",
+        "from shelf.process import earlier as e, jump as j",
         answer("def jump(x, k):\n    return earlier(x) + k\n"),
     ]
     found = take(*cells, skip=("earlier",))
@@ -526,17 +526,17 @@ def test_magics_beside_an_answer():
 @pytest.mark.parametrize(
     "cells, says",
     [
-        (("from toy.process import jump",), "toy.process.jump, which this exercise asks"),
-        (("from toy import process\njump = process.jump",), "toy.process"),
-        (("import toy.process as p\njump = p.jump",), "toy.process"),
-        (("import toy\ndef jump(x, k): return toy.process.other(x)",), "toy.process"),
-        (("import toy.process\ndef jump(x, k): return toy.process.jump(x, k)",), "this exercise"),
-        (("def jump(x, k):\n    from toy.process import jump as j\n    return j(x)",), "asks you"),
-        (("def jump(x, k):\n    import toy.process\n    return 1",), "may use toy.data"),
+        (("from shelf.process import jump",), "shelf.process.jump, which this exercise asks"),
+        (("from shelf import process\njump = process.jump",), "shelf.process"),
+        (("import shelf.process as p\njump = p.jump",), "shelf.process"),
+        (("import shelf\ndef jump(x, k): return shelf.process.other(x)",), "shelf.process"),
+        (("import shelf.process\ndef jump(x, k): return shelf.process.jump(x, k)",), "this exercise"),
+        (("def jump(x, k):\n    from shelf.process import jump as j\n    return j(x)",), "asks you"),
+        (("def jump(x, k):\n    import shelf.process\n    return 1",), "may use shelf.data"),
         (("import importlib\ndef jump(x, k):\n    return "
-          "importlib.import_module('toy.process')",), "toy.process"),
-        (("def jump(x, k): return __import__('toy.process')",), "toy.process"),
-        (("from toy.process import *\nhelper = 3\njump = lambda x, k: mystery(x)",), "toy.process"),
+          "importlib.import_module('shelf.process')",), "shelf.process"),
+        (("def jump(x, k): return __import__('shelf.process')",), "shelf.process"),
+        (("from shelf.process import *\nhelper = 3\njump = lambda x, k: mystery(x)",), "shelf.process"),
         (("def jump(x, k):\n    import coursework.judge\n",), "coursework.judge"),
         (("from coursework.judge import compare\ndef jump(x, k): return compare",), "coursework"),
         (("def jump(x, k):\n    from tests.exercises.answers import lesson_02\n",), "tests"),
@@ -552,35 +552,35 @@ def test_forbidden_imports_are_named(cells, says):
 
 def test_unused_imports_are_not_brought():
     setup = (
-        "from toy import data, process\nimport toy.process\nfrom toy.process import jump as j\n"
-        "from toy.losses import *\nimport nothing_there\nfrom coursework.judge import compare\n"
+        "from shelf import data, process\nimport shelf.process\nfrom shelf.process import jump as j\n"
+        "from shelf.losses import *\nimport nothing_there\nfrom coursework.judge import compare\n"
     )
     assert jump(setup, answer(ANSWER))(1, 2) == 3
 
 
 def test_the_untouched_stub_beside_an_import_is_not_attempted():
-    assert take("from toy.process import jump", answer(STUB)).status == "not attempted"
-    replaced = take(answer(STUB), answer("from toy.process import jump"))
+    assert take("from shelf.process import jump", answer(STUB)).status == "not attempted"
+    replaced = take(answer(STUB), answer("from shelf.process import jump"))
     assert replaced.status == "forbidden"
 
 
 def test_provided_modules_are_brought():
-    found = take("from toy import data as d\nimport toy.schedules", answer(
-        "def jump(x, k):\n    return d.load(x), toy.schedules.linear\n"))  # fmt: skip
+    found = take("from shelf import data as d\nimport shelf.schedules", answer(
+        "def jump(x, k):\n    return d.load(x), shelf.schedules.linear\n"))  # fmt: skip
     assert found.status == "ok"
-    assert "from toy import data as d" in text(found) and "import toy.schedules" in text(found)
+    assert "from shelf import data as d" in text(found) and "import shelf.schedules" in text(found)
 
 
 def test_one_name_of_a_module_may_be_what_is_asked():
     exercise = Exercise(
-        "02.2", "t", ("jump",), {"main": 1}, ("h",), library=("toy.schedules.jump",)
+        "02.2", "t", ("jump",), {"main": 1}, ("h",), library=("shelf.schedules.jump",)
     )
-    fine = take("from toy import schedules", "def jump(x, k): return schedules.other(x)",
+    fine = take("from shelf import schedules", "def jump(x, k): return schedules.other(x)",
                 exercise=exercise)  # fmt: skip
     assert fine.status == "ok"
-    asked = take("from toy import schedules", "def jump(x, k): return schedules.jump(x)",
+    asked = take("from shelf import schedules", "def jump(x, k): return schedules.jump(x)",
                  exercise=exercise)  # fmt: skip
-    assert asked.status == "forbidden" and "toy.schedules.jump" in asked.says
+    assert asked.status == "forbidden" and "shelf.schedules.jump" in asked.says
 
 
 def test_hostile_shapes_do_not_break_the_cutter():
