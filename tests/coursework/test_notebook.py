@@ -19,14 +19,14 @@ from coursework.notebook import (
     read,
 )
 
-JUMP = Exercise("02.2", "Jump", ("jump",), {"main": 1}, ("hint",), library=("shelf.process.jump",))
+JUMP = Exercise("02.2", "Jump", ("jump",), {"main": 1}, ("hint",), library=("bib.process.jump",))
 PAIR = Exercise("02.5", "Pair", ("first", "second"), {"main": 2}, ("hint",))
-PROVIDES = ("shelf.data", "shelf.schedules")
+PROVIDES = ("bib.data", "bib.schedules")
 STUB = (
     'def jump(x, k):\n    """x moved by k."""\n    raise NotImplementedError("02.2: write jump")\n'
 )
 ANSWER = 'def jump(x, k):\n    """x moved by k."""\n    return x + k\n'
-SETUP = "import math\nimport torch\nfrom coursework import check, hint\nfrom shelf import data\n"
+SETUP = "import math\nimport torch\nfrom coursework import check, hint\nfrom bib import data\n"
 
 
 def code(source, *tags, exercise=None, **metadata):
@@ -59,7 +59,7 @@ def book(*cells, **metadata) -> Notebook:
 
 
 def take(*cells, exercise=JUMP, skip=(), provides=PROVIDES):
-    return extract(book(*cells), exercise, "shelf", provides, skip)
+    return extract(book(*cells), exercise, "bib", provides, skip)
 
 
 def run(extracted, given=""):
@@ -126,7 +126,7 @@ def test_missing_fields_cost_nothing():
     tree = {"cells": [{"cell_type": "code", "source": ANSWER}, {"source": "?"}]}
     found = parse(json.dumps(tree).encode())
     assert [c.kind for c in found.cells] == ["code", "raw"]
-    assert extract(found, JUMP, "shelf", PROVIDES).status == "ok"
+    assert extract(found, JUMP, "bib", PROVIDES).status == "ok"
     odd = {"cell_type": "code", "source": ANSWER, "metadata": {"tags": "answer", "exercise": 4}}
     found = parse(json.dumps({"cells": [odd], "metadata": 3, "nbformat_minor": "x"}).encode())
     assert found.cells[0].tags == () and found.cells[0].exercise == ""
@@ -142,14 +142,14 @@ def test_format_3():
     tree = {"nbformat": 3, "nbformat_minor": 0, "metadata": {"name": ""}, "worksheets": [sheet]}
     found = parse(json.dumps(tree).encode())
     assert found.cells[0].kind == "markdown"
-    assert run(extract(found, JUMP, "shelf", PROVIDES))["jump"](1, 2) == 3
+    assert run(extract(found, JUMP, "bib", PROVIDES))["jump"](1, 2) == 3
 
 
 @pytest.mark.parametrize("minor", [0, 2, 4, 5, 9])
 def test_format_4_with_an_unknown_kernel(minor):
     kernel = {"kernelspec": {"name": "no-such-kernel", "language": "klingon"}}
     tree = {"nbformat": 4, "nbformat_minor": minor, "metadata": kernel, "cells": [answer(ANSWER)]}
-    assert extract(parse(json.dumps(tree).encode()), JUMP, "shelf", PROVIDES).status == "ok"
+    assert extract(parse(json.dumps(tree).encode()), JUMP, "bib", PROVIDES).status == "ok"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -157,7 +157,7 @@ def test_byte_order_marks_and_windows_line_ends(encoding):
     tree = {"cells": [answer(("\ufeff" + ANSWER).replace("\n", "\r\n"))]}
     found = parse(json.dumps(tree).encode(encoding))
     assert found.cells[0].source == ANSWER
-    assert run(extract(found, JUMP, "shelf", PROVIDES))["jump"](1, 2) == 3
+    assert run(extract(found, JUMP, "bib", PROVIDES))["jump"](1, 2) == 3
 
 
 def test_percent_files(tmp_path):
@@ -178,7 +178,7 @@ def test_reading_and_cutting_take_milliseconds():
     times = []
     for _ in range(5):
         start = time.perf_counter()
-        extract(parse(data), JUMP, "shelf", PROVIDES)
+        extract(parse(data), JUMP, "bib", PROVIDES)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.1
 
@@ -222,7 +222,7 @@ def test_a_tagged_answer_with_its_imports():
     assert run(found)["jump"](1.5, 2) == 3
     assert found.chunks[0][0] == "<cell 1>" and found.chunks[1][0] == "<cell 2>"
     assert "torch" not in text(found) and "coursework" not in text(found)
-    assert "shelf" not in text(found)
+    assert "bib" not in text(found)
 
 
 def test_the_stub_is_not_attempted():
@@ -411,7 +411,7 @@ def test_names_that_the_grader_supplies_are_left_out():
     cells = [
         answer("def earlier(x):\n    return NEEDED\n", "02.1"),
         "NEEDED = 1 / 0",
-        "from shelf.process import earlier as e, jump as j",
+        "from bib.process import earlier as e, jump as j",
         answer("def jump(x, k):\n    return earlier(x) + k\n"),
     ]
     found = take(*cells, skip=("earlier",))
@@ -526,17 +526,17 @@ def test_magics_beside_an_answer():
 @pytest.mark.parametrize(
     "cells, says",
     [
-        (("from shelf.process import jump",), "shelf.process.jump, which this exercise asks"),
-        (("from shelf import process\njump = process.jump",), "shelf.process"),
-        (("import shelf.process as p\njump = p.jump",), "shelf.process"),
-        (("import shelf\ndef jump(x, k): return shelf.process.other(x)",), "shelf.process"),
-        (("import shelf.process\ndef jump(x, k): return shelf.process.jump(x, k)",), "this exercise"),
-        (("def jump(x, k):\n    from shelf.process import jump as j\n    return j(x)",), "asks you"),
-        (("def jump(x, k):\n    import shelf.process\n    return 1",), "may use shelf.data"),
+        (("from bib.process import jump",), "bib.process.jump, which this exercise asks"),
+        (("from bib import process\njump = process.jump",), "bib.process"),
+        (("import bib.process as p\njump = p.jump",), "bib.process"),
+        (("import bib\ndef jump(x, k): return bib.process.other(x)",), "bib.process"),
+        (("import bib.process\ndef jump(x, k): return bib.process.jump(x, k)",), "this exercise"),
+        (("def jump(x, k):\n    from bib.process import jump as j\n    return j(x)",), "asks you"),
+        (("def jump(x, k):\n    import bib.process\n    return 1",), "may use bib.data"),
         (("import importlib\ndef jump(x, k):\n    return "
-          "importlib.import_module('shelf.process')",), "shelf.process"),
-        (("def jump(x, k): return __import__('shelf.process')",), "shelf.process"),
-        (("from shelf.process import *\nhelper = 3\njump = lambda x, k: mystery(x)",), "shelf.process"),
+          "importlib.import_module('bib.process')",), "bib.process"),
+        (("def jump(x, k): return __import__('bib.process')",), "bib.process"),
+        (("from bib.process import *\nhelper = 3\njump = lambda x, k: mystery(x)",), "bib.process"),
         (("def jump(x, k):\n    import coursework.judge\n",), "coursework.judge"),
         (("from coursework.judge import compare\ndef jump(x, k): return compare",), "coursework"),
         (("def jump(x, k):\n    from tests.exercises.answers import lesson_02\n",), "tests"),
@@ -552,35 +552,35 @@ def test_forbidden_imports_are_named(cells, says):
 
 def test_unused_imports_are_not_brought():
     setup = (
-        "from shelf import data, process\nimport shelf.process\nfrom shelf.process import jump as j\n"
-        "from shelf.losses import *\nimport nothing_there\nfrom coursework.judge import compare\n"
+        "from bib import data, process\nimport bib.process\nfrom bib.process import jump as j\n"
+        "from bib.losses import *\nimport nothing_there\nfrom coursework.judge import compare\n"
     )
     assert jump(setup, answer(ANSWER))(1, 2) == 3
 
 
 def test_the_untouched_stub_beside_an_import_is_not_attempted():
-    assert take("from shelf.process import jump", answer(STUB)).status == "not attempted"
-    replaced = take(answer(STUB), answer("from shelf.process import jump"))
+    assert take("from bib.process import jump", answer(STUB)).status == "not attempted"
+    replaced = take(answer(STUB), answer("from bib.process import jump"))
     assert replaced.status == "forbidden"
 
 
 def test_provided_modules_are_brought():
-    found = take("from shelf import data as d\nimport shelf.schedules", answer(
-        "def jump(x, k):\n    return d.load(x), shelf.schedules.linear\n"))  # fmt: skip
+    found = take("from bib import data as d\nimport bib.schedules", answer(
+        "def jump(x, k):\n    return d.load(x), bib.schedules.linear\n"))  # fmt: skip
     assert found.status == "ok"
-    assert "from shelf import data as d" in text(found) and "import shelf.schedules" in text(found)
+    assert "from bib import data as d" in text(found) and "import bib.schedules" in text(found)
 
 
 def test_one_name_of_a_module_may_be_what_is_asked():
     exercise = Exercise(
-        "02.2", "t", ("jump",), {"main": 1}, ("h",), library=("shelf.schedules.jump",)
+        "02.2", "t", ("jump",), {"main": 1}, ("h",), library=("bib.schedules.jump",)
     )
-    fine = take("from shelf import schedules", "def jump(x, k): return schedules.other(x)",
+    fine = take("from bib import schedules", "def jump(x, k): return schedules.other(x)",
                 exercise=exercise)  # fmt: skip
     assert fine.status == "ok"
-    asked = take("from shelf import schedules", "def jump(x, k): return schedules.jump(x)",
+    asked = take("from bib import schedules", "def jump(x, k): return schedules.jump(x)",
                  exercise=exercise)  # fmt: skip
-    assert asked.status == "forbidden" and "shelf.schedules.jump" in asked.says
+    assert asked.status == "forbidden" and "bib.schedules.jump" in asked.says
 
 
 def test_hostile_shapes_do_not_break_the_cutter():
