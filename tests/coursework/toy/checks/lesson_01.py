@@ -13,7 +13,7 @@ scale = Exercise(
     points={"float32": 2, "float64": 1},
     hints=("multiply",),
     library=("toy.tools.scale", "toy.secret.scale"),
-    limit=1.0,
+    limit=2.0,
 )
 
 
