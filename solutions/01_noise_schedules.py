@@ -31,7 +31,7 @@ from collections.abc import Callable
 
 import torch
 
-from coursework import check, hint  # noqa: F401
+from coursework import check, hint
 from undiffuse import budget, data, plots
 
 T = 1000  # steps, where nothing else is said

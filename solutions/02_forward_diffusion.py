@@ -30,7 +30,7 @@ import math
 
 import torch
 
-from coursework import check, hint  # noqa: F401
+from coursework import check, hint
 from undiffuse import budget, data, plots, schedules
 
 # %% [markdown]

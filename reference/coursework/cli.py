@@ -372,6 +372,10 @@ def build(
         if not force and not record and not building.stale(s):
             say(f"✓ {s.solution_path.name} is up to date")
             continue
+        if not force and not record and (kept := building.with_old_outputs(s)):
+            building.write(s.solution_path, kept)
+            say(f"✓ {s.solution_path.name}: only texts changed, outputs kept")
+            continue
         start = time.monotonic()
         try:
             building.write(s.solution_path, building.execute(s, budget, record))

@@ -279,7 +279,7 @@ def execute(
     for label, source in parts:
         linecache.cache[label] = (len(source), None, source.splitlines(True), label)
         try:
-            exec(compile(source, label, "exec"), module.__dict__)
+            exec(compile(source, label, "exec", dont_inherit=True), module.__dict__)
         except KeyboardInterrupt:
             raise
         except SyntaxError as error:

@@ -130,7 +130,8 @@ class Server:
         self.port = free_port(port)
         self.base = f"http://127.0.0.1:{self.port}"
         self.page = f"/lab/tree/{lesson.name}" if lesson else "/lab"
-        self.log = open(course.work / ".jupyter.log", "w+", encoding="utf-8", errors="replace")
+        log = course.work / ".jupyter.log"
+        self.log = open(log, "w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         command = [
             *(sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={self.port}"),
             *("--ip=127.0.0.1", "--ServerApp.port_retries=0", "--log-level=WARN"),

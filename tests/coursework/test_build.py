@@ -277,6 +277,19 @@ def test_what_is_stale_is_told_without_executing(built_copy, change, says):
 
 
 @pytest.mark.slow
+def test_outputs_are_kept_where_only_texts_change(built_copy):
+    path = built_copy.root / "solutions/42_signal_and_noise.py"
+    small_course.edit(path, ("How much of a", "How little of a"))
+    source = build.sources(built_copy)[0]
+    kept = build.with_old_outputs(source)
+    build.write(source.lesson_path, build.compose(source, lesson=True))
+    build.write(source.solution_path, kept)
+    assert any(c.get("outputs") for c in kept["cells"])
+    assert build.stale(source) == []
+    small_course.edit(path, ("signal / noise", "signal / (noise)"))
+    assert build.with_old_outputs(build.sources(built_copy)[0]) is None
+
+
 def test_a_cell_that_fails_is_told(course):
     small_course.edit(small_course.source(course), ('check("42.1")', 'check("42.1"); 1 / 0'))
     with pytest.raises(build.BuildError, match="ZeroDivisionError"):
