@@ -135,7 +135,10 @@ def fixed_global_seeds() -> Iterator[None]:
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(0)
     np.random.seed(0)
-    torch.manual_seed(0)
+    # Not torch.manual_seed: for devices that are not in use it keeps a formatted stack each time.
+    torch.default_generator.manual_seed(0)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(0)
     try:
         yield
     finally:

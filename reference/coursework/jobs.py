@@ -20,7 +20,8 @@ HEADER_LIMIT = 16 * 2**20
 
 @dataclass
 class Job:
-    """One exercise to run: ``request`` is what ``harness.serve`` takes."""
+    """One exercise to run: ``request`` is what ``harness.serve`` takes. trains: whether its lesson
+    uses optimisers."""
 
     id: str
     lesson: str
@@ -28,6 +29,7 @@ class Job:
     library: str
     request: dict
     slack: float
+    trains: bool = False
 
     @property
     def limit(self) -> float:

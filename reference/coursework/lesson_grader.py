@@ -99,6 +99,15 @@ class LessonGrader:
             total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
         return total.hexdigest()
 
+    @cached_property
+    def trains(self) -> bool:
+        """Whether answers of this lesson are likely to use optimisers."""
+        number = self.checks.lesson.number
+        folders = self.course.checks, self.course.checks / "answers"
+        files = [f / f"lesson_{number}.py" for f in folders]
+        texts = [f.read_text(encoding="utf-8") for f in files if f.is_file()]
+        return any(e.slow for e in self.checks) or any("optim." in t for t in texts)
+
     def job(self, exercise: Exercise, extracted: notebook.Extracted) -> Job:
         """What goes to the learner's process for one exercise."""
         cases = self.cases[exercise.id]
@@ -112,7 +121,8 @@ class LessonGrader:
         }
         path = self.course.checks / f"lesson_{exercise.lesson}.py"
         folder = self.staged(exercise.id)
-        return Job(exercise.id, exercise.lesson, path, folder, request, self.slack)
+        lesson = exercise.lesson
+        return Job(exercise.id, lesson, path, folder, request, self.slack, self.trains)
 
     def extract(self, book: notebook.Notebook, exercise: Exercise) -> notebook.Extracted:
         """The answer to ``exercise``, or why there is none; nothing in a notebook makes it fail."""

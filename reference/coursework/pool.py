@@ -94,6 +94,7 @@ class Worker:
         for job in task.left():
             if job.lesson not in self.lessons:
                 message = {"do": "load", "lesson": job.lesson, "path": str(job.checks)}
+                message["trains"] = job.trains
                 send(self.sock, message)
                 self.expect("loaded", 60)
                 self.lessons.add(job.lesson)
