@@ -565,8 +565,8 @@ print("largest difference from the gradient is below 1e-9:", off < 1e-9)
 # %% [markdown]
 # <!-- exercise 03.5 -->
 # Write it. The model is called once, as `model(x_t, time, cond)`. `time` is the float
-# $t / (T - 1)$, one per sample, shape `(B,)`, in the dtype of `x0`: 0 at the first step and 1 at
-# the last, with $T$ the length of `alpha_bar`. An unknown `prediction` raises a `ValueError`.
+# $t / (T - 1)$, one per sample, shape `(B,)`: 0 at the first step and 1 at the last, with $T$ the
+# length of `alpha_bar`. An unknown `prediction` raises a `ValueError`.
 
 
 # %% tags=["answer"] exercise="03.5"
@@ -593,7 +593,7 @@ def simple_loss(
     targets = {"eps": noise, "x0": x0, "v": alpha * noise - sigma * x0}
     if prediction not in targets:
         raise ValueError(f"prediction must be one of {list(targets)}, not {prediction!r}")
-    time = t.to(x0.dtype) / (len(alpha_bar) - 1)
+    time = t / (len(alpha_bar) - 1)
     return (model(x_t, time, cond) - targets[prediction]).square().mean()
     # END SOLUTION
 
@@ -627,7 +627,7 @@ def loss_weight(kind: str, snr: torch.Tensor, gamma: float = 5.0) -> torch.Tenso
     """
     # BEGIN SOLUTION
     if kind == "eps":
-        return snr.clone()
+        return snr
     if kind == "x0":
         return torch.ones_like(snr)
     if kind == "v":
@@ -895,7 +895,7 @@ fig = plots.curves(
 )
 plots.show(
     fig,
-    alt="The training loss falls with every step towards the lowest possible one; the held-out loss "
+    alt="The training loss falls with every step to the lowest possible one; the held-out loss "
     "hardly falls, and then rises.",
     caption="Lines: median of three seeds; bands: least to greatest. The dash-dotted line is the "
     "empirical denoiser.",
@@ -1101,27 +1101,26 @@ def elbo_terms(
     terms[1] to terms[T - 1] are the steps, terms[T] is the prior. Each is the mean over the batch
     and one draw of noise, of a sum over the elements of a sample, divided by their number and ln 2.
 
-    x0: (B, ...), float32 or float64. betas: (T,), T > 1. alpha_bar is the cumulative product of
-    1 - betas. model: eps = model(x_t, t / (T - 1), None) with the time as (B,) in x0's dtype.
+    x0: (B, ...), float32 or float64. betas: (T,) float64, T > 1. alpha_bar is the cumulative
+    product of 1 - betas. model: eps = model(x_t, time, None), time being t / (T - 1) as (B,).
     """
     # BEGIN SOLUTION
-    betas = betas.double()
     alpha_bar = torch.cumprod(1 - betas, 0)
     snr = alpha_bar / (1 - alpha_bar)
     T, dims = len(betas), x0[0].numel()
     terms = torch.zeros(T + 1, dtype=torch.float64)
     for t in range(T):
         noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
-        x_t = (alpha_bar[t].sqrt() * x0 + (1 - alpha_bar[t]).sqrt() * noise).to(x0.dtype)
-        eps = model(x_t, torch.full((len(x0),), t / (T - 1), dtype=x0.dtype), None)
+        x_t = alpha_bar[t].sqrt() * x0 + (1 - alpha_bar[t]).sqrt() * noise
+        eps = model(x_t, torch.full((len(x0),), t / (T - 1)), None)
         # The error of x0 is sigma / alpha times the error of eps.
-        square = (eps - noise).double().square().flatten(1).sum(1).mean() / snr[t]
+        square = (eps - noise).square().flatten(1).sum(1).mean() / snr[t]
         if t == 0:
             terms[0] = dims / 2 * torch.log(2 * math.pi * betas[0]) + square / (2 * betas[0])
         else:
             terms[t] = (snr[t - 1] - snr[t]) / 2 * square
     kept = alpha_bar[-1]
-    square = x0.double().square().flatten(1).sum(1).mean()
+    square = x0.square().flatten(1).sum(1).mean()
     terms[T] = (kept * square - dims * kept - dims * torch.log(1 - kept)) / 2
     return terms / (dims * math.log(2))
     # END SOLUTION
