@@ -204,7 +204,8 @@ def _(case, got, expected):
             "are 80,000, all B x N x D differences at once 1,280,000"
         )
     found = compare(got, expected, case.tol)
-    if found and case.name == "close pairs" and found.kind not in ("shape", "dtype", "type"):
+    alike = isinstance(got, torch.Tensor) and got.shape == getattr(expected, "shape", None)
+    if found and case.name == "close pairs" and alike and got.dtype == expected.dtype:
         error = float((got - expected).abs().max())
         if error < 2e-3:
             return (
@@ -480,7 +481,7 @@ LEVELS = (0.2, 0.35, 0.5, 0.65)
 
 # What passes. NUMBERS
 MAX_ERROR = 0.60
-MAX_ENERGY = 0.045
+MAX_ENERGY = 0.080
 MAX_STRAY = 4.0
 MIN_NOVELTY = 0.5
 MIN_RECALL_ERROR = 0.02
@@ -543,14 +544,14 @@ def denoise_driver(answer, points, steps, generator, x_t, t):
 
 
 def sample_driver(answer, points, steps, generator, start):
-    """Points drawn with the trained denoiser: 30 steps of deterministic DDIM from ``start``."""
+    """Points drawn with the trained denoiser: 43 steps of deterministic DDIM from ``start``."""
     denoiser = trained(answer, points, steps, generator)
-    # Closer together towards the end: copies of training points have to show as such.
-    times = torch.linspace(1, 0, 31) ** 2
+    # Short steps at the end: copies of training points have to show as such.
+    times = torch.cat([torch.linspace(1, 0.025, 40), torch.tensor([0.012, 0.006, 0.002, 0.0])])
     alpha, sigma = cosine_levels(times)
     x = start
     with torch.no_grad():
-        for i in range(30):
+        for i in range(len(times) - 1):
             x0 = denoiser(x, times[i].expand(len(x)))
             eps = (x - alpha[i] * x0) / sigma[i]
             x = alpha[i + 1] * x0 + sigma[i + 1] * eps
@@ -849,7 +850,7 @@ def _(case, got, expected):
     if case.group != "closed form" or not isinstance(got, torch.Tensor):
         return compare(got, expected, case.tol)
     x0, _, betas, _ = case.args
-    if got.shape != (len(betas) + 1,):
+    if got.shape != (len(betas) + 1,) or got.dtype != torch.float64:
         return compare(got, expected, case.tol)
     # The error of a term's average is 0.7 % for 20,000 samples in 2-D (a chi-square has relative
     # deviation sqrt(2 / n), n = 40,000); 5 % is seven of these. What does not vary is exact.
