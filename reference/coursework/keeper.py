@@ -215,7 +215,7 @@ def narrow(
         os.dup2(place.null, fd)
     os.dup2(100, 5)
     os.dup2(101, 6)
-    for low, top in ((3, 5), (7, os.sysconf("SC_OPEN_MAX"))):
+    for low, top in ((3, 5), (7, min(os.sysconf("SC_OPEN_MAX"), 65536))):
         os.closerange(low, top)
     seconds = int(job["seconds"]) + 3
     bound = place.level in ("full", "landlock") and lockdown.landlock_version()

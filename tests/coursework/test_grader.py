@@ -117,6 +117,39 @@ def test_check_and_hint_do_nothing(toy, tmp_path):
     assert report.points == 5, report.exercises[0].finding
 
 
+@pytest.mark.parametrize("level", FORKED)
+def test_common_libraries_work_inside(course, tmp_path, level):
+    """Plots, threads, temporary files, optimisers, arrays of scipy: what answers may do."""
+    scale = """
+import tempfile, threading
+from concurrent.futures import ThreadPoolExecutor
+import matplotlib.pyplot as plt
+import numpy as np
+import scipy.linalg
+def scale(x, k):
+    plt.figure().savefig("figure.png")
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(x, folder + "/x.pt")
+        x = torch.load(folder + "/x.pt")
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(abs, [-1, 2])) == [1, 2]
+    scipy.linalg.solve(np.eye(3), np.ones(3))
+    w = torch.nn.Parameter(torch.ones(3))
+    w.sum().backward()
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+    torch.set_num_threads(2)
+    return torch.from_numpy(x.numpy() * k)
+"""
+    with grader.Grader(course, level=level, slack=30) as one:
+        one.lesson_grader("01").checks.exercises["01.1"].limit = 30.0
+        try:
+            report = grade(one, write(tmp_path / "a.ipynb", lesson_01(scale)))
+        finally:
+            one.lesson_grader("01").checks.exercises["01.1"].limit = 2.0
+    assert report.points == 5, report.exercises[0].finding
+
+
 def test_reports_keep_their_content_as_json(toy, tmp_path):
     report = grade(toy, write(tmp_path / "a.ipynb", lesson_01(WRONG_SCALE)))
     again = reports.SubmissionReport.from_dict(json.loads(json.dumps(report.to_dict())))
