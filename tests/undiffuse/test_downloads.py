@@ -302,7 +302,7 @@ def test_a_full_set_is_read(server, place, monkeypatch):
         (gzip.compress(b"\0\0\x08\x01\xff\xff\xff\xffhello"), "4294967295"),
         (gzip.compress(b"\0\0\x08\x01\0\0\0\x05hello")[:-9], "idx"),
     ],
-    ids="empty plain short type axes missing more huge cut".split(),
+    ids=["empty", "plain", "short", "type", "axes", "missing", "more", "huge", "cut"],
 )
 def test_odd_idx_files_are_refused(tmp_path, content, says):
     (tmp_path / "odd.gz").write_bytes(content)
