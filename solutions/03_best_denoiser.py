@@ -831,9 +831,9 @@ def v_loss(denoiser: Callable, points: torch.Tensor, seed: int, n: int = 20_000)
     g = torch.Generator().manual_seed(seed)
     x0 = points[torch.arange(n) % len(points)]
     t = (torch.randperm(n, generator=g) + 0.5) / n
-    kept = schedules.cosine_alpha_bar(t)[:, None]
-    x_t = kept.sqrt() * x0 + (1 - kept).sqrt() * torch.randn(n, 2, generator=g)
-    return float(((denoiser(x_t, t) - x0).square() / (1 - kept)).mean())
+    signal = schedules.cosine_alpha_bar(t)[:, None]
+    x_t = signal.sqrt() * x0 + (1 - signal).sqrt() * torch.randn(n, 2, generator=g)
+    return float(((denoiser(x_t, t) - x0).square() / (1 - signal)).mean())
 
 
 def measure(denoiser: Callable, points: torch.Tensor, seed: int) -> dict[str, float]:
@@ -894,8 +894,8 @@ fig = plots.curves(
 )
 plots.show(
     fig,
-    alt="The training loss falls all the way towards the lowest possible one; the held-out loss turns "
-    "and ends far above the training loss.",
+    alt="The training loss falls all the way towards the lowest possible one; the held-out loss "
+    "turns and ends far above the training loss.",
     caption="Lines: median of three seeds; bands: least to greatest. The dash-dotted line is the "
     "empirical denoiser.",
 )

@@ -479,7 +479,17 @@ fit_2d = Exercise(
 TRAIN, HELD_OUT, STEPS = 400, 2000, 1200
 LEVELS = (0.2, 0.35, 0.5, 0.65)
 
-# What passes. NUMBERS
+# What passes. Measured for the reference and the three alternatives, over seeds 0 to 39, by
+#   python -c "from coursework.checks import load; import sys; load('03');
+#              sys.modules['course_answers_03'].measure(40)"
+# The least favourable of the four, mean and deviation, and how far its threshold is:
+#   mean error against the best denoiser  0.356  0.031   8 deviations to 0.60
+#   energy distance of 1,000 samples      0.020  0.005  12 deviations to 0.08 (another: 11)
+#   straying from held-out points         2.12   0.19   10 deviations to 4
+#   novelty against the training points   1.29   0.12    6 deviations to 0.5 (another: 9)
+#   distance from a perfect memory        0.044  0.0024 10 deviations to 0.02
+# Six deviations of a normal distribution are a chance of 1e-9. A network that never learned has an
+# error of 1.01 and strays 8; the empirical denoiser of the points has a distance of 0.
 MAX_ERROR = 0.60
 MAX_ENERGY = 0.080
 MAX_STRAY = 4.0
@@ -536,16 +546,23 @@ def trained(answer, points, steps, generator):
 def denoise_driver(answer, points, steps, generator, x_t, t):
     """What the trained denoiser makes of noisy points; at other times; with one time for all."""
     denoiser = trained(answer, points, steps, generator)
+    if not callable(denoiser):
+        return type(denoiser).__name__
+    again = torch.Generator().manual_seed(generator.initial_seed())
+    after_one_step = fit_on_one_thread(answer, points, 1, again)
     with torch.no_grad():
         out = denoiser(x_t, t)
         one = denoiser(x_t[:7], float(t[0]))
         other = denoiser(x_t, t.flip(0))
-    return {"x0_hat": out, "one": one, "other": other}
+        at_start = after_one_step(x_t, t)
+    return {"x0_hat": out, "one": one, "other": other, "at_start": at_start}
 
 
 def sample_driver(answer, points, steps, generator, start):
     """Points drawn with the trained denoiser: 43 steps of deterministic DDIM from ``start``."""
     denoiser = trained(answer, points, steps, generator)
+    if not callable(denoiser):
+        return type(denoiser).__name__
     # Short steps at the end: copies of training points have to show as such.
     times = torch.cat([torch.linspace(1, 0.025, 40), torch.tensor([0.012, 0.006, 0.002, 0.0])])
     alpha, sigma = cosine_levels(times)
@@ -565,6 +582,8 @@ def seeded_driver(answer, points, seeds, x_t, t):
         torch.manual_seed(i)
         generator = torch.Generator().manual_seed(seed)
         denoiser = fit_on_one_thread(answer, points, 20, generator)
+        if not callable(denoiser):
+            return type(denoiser).__name__
         with torch.no_grad():
             out.append(denoiser(x_t, t))
     return out
@@ -614,9 +633,8 @@ SAYS = {
         "draws are copies. Train a network on them; its mistakes are what makes new points."
     ),
     "nothing learned": (
-        "Training changes nothing here, or nearly nothing: after all steps the answer is far from "
-        "any good. Does optimizer.step() run, on this network's parameters, with the gradient of "
-        "this step's loss?"
+        "After all steps the denoiser answers as it did after one. Does optimizer.step() run, on "
+        "this network's parameters, with the gradient of this step's loss?"
     ),
     "returns the noisy point": (
         "The denoiser gives back x_t, hardly changed. Was x_t also the target of the loss? The "
@@ -662,7 +680,8 @@ def recalled(case: Case, x0_hat: torch.Tensor) -> float:
 
 def judge_denoiser(case: Case, got: dict):
     x_t, t = noisy_points(case.note)
-    for key, shape in (("x0_hat", x_t.shape), ("other", x_t.shape), ("one", (7, 2))):
+    shapes = {"x0_hat": x_t.shape, "other": x_t.shape, "at_start": x_t.shape, "one": (7, 2)}
+    for key, shape in shapes.items():
         x = got.get(key) if isinstance(got, dict) else None
         if not isinstance(x, torch.Tensor) or x.shape != shape:
             shown = tuple(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
@@ -687,12 +706,13 @@ def judge_denoiser(case: Case, got: dict):
         return named("returns the noise")
     if mean_error(case, alpha * x_t - sigma * out) < MAX_ERROR:
         return named("returns v")
-    if 0.85 < mean < 1.5:
+    if rms(out - got["at_start"].float()) < 0.05:
         return named("nothing learned")
     by_level = ", ".join(f"{e:.2f} at t = {v}" for v, e in zip(LEVELS, errors))
     return (
         f"the distance from the best denoiser, where 1 is what alpha x_t has, is {by_level}; a "
-        f"mean under {MAX_ERROR} is wanted"
+        f"mean under {MAX_ERROR} is wanted. Are alpha and sigma the same in training and in the "
+        "denoiser that you return, and does the loss fall?"
     )
 
 
@@ -748,6 +768,8 @@ def judge_seeds(case: Case, got: list):
 
 @fit_2d.judge
 def _(case, got, expected):
+    if isinstance(got, str):
+        return f"fit_2d returned {got}: a function denoiser(x_t, t, cond=None) is wanted"
     return {"denoises": judge_denoiser, "samples": judge_samples, "seeded": judge_seeds}[
         case.group
     ](case, got)

@@ -152,6 +152,29 @@ def gaussian_denoiser(x_t, alpha, sigma, mean, var):
 
 
 @gaussian.misconception(
+    "textbook formula",
+    "var / (var + sigma^2) times x_t is the textbook case: mean 0, and nothing scaled. Here the "
+    "data have a mean, and x_t = alpha x0 + sigma eps. Start again from Cov(x0, x_t) / Var(x_t).",
+)
+def gaussian_denoiser(x_t, alpha, sigma, mean, var):
+    shape = (-1,) + (1,) * (x_t.ndim - 1)
+    sigma = torch.as_tensor(sigma, dtype=x_t.dtype).reshape(shape)
+    return var / (var + sigma**2) * x_t
+
+
+@gaussian.misconception(
+    "for (B, D) only",
+    "alpha of shape (B, 1) fits points (B, D). Images have two more dimensions, sounds one: give "
+    "alpha and sigma as many ones behind B as x_t has.",
+)
+def gaussian_denoiser(x_t, alpha, sigma, mean, var):
+    alpha = torch.as_tensor(alpha, dtype=x_t.dtype).reshape(-1, 1)
+    sigma = torch.as_tensor(sigma, dtype=x_t.dtype).reshape(-1, 1)
+    gain = alpha * var / (alpha**2 * var + sigma**2)
+    return mean + gain * (x_t - alpha * mean)
+
+
+@gaussian.misconception(
     "undoes the scale only",
     "You divide x_t by alpha. That is the least squares guess of someone who knows nothing about "
     "the data; with a mean and a variance known, noise can be told from signal.",
@@ -874,6 +897,18 @@ loss.misconception(
     "time over T",
     "You divide t by T. The last step is T - 1 and has to arrive as exactly 1.",
     defines=wrong_loss(time="t.to(x0.dtype) / len(alpha_bar)"),
+)
+loss.misconception(
+    "T taken for 1000",
+    "You divide t by 999. The number of steps is the length of alpha_bar, whatever it is: with "
+    "another schedule the last step would not arrive as 1.",
+    defines=wrong_loss(time="t / 999"),
+)
+loss.misconception(
+    "level on the wrong axis",
+    "alpha_bar[t] has shape (B,) and meets the last axis of x0: broadcasting aligns from the "
+    "right. Give it the shape (B, 1, ..., 1).",
+    defines=wrong_loss(levels="alpha_bar[t].sqrt(), (1 - alpha_bar[t]).sqrt()"),
 )
 loss.misconception(
     "condition dropped",
