@@ -174,8 +174,9 @@ example = gaussian_denoiser(torch.tensor([[2.0], [-1.0]]), 0.8, 0.6, 1.5, 0.36)
 print([round(v, 3) for v in example.flatten().tolist()])
 
 # %% [markdown]
-# How far the guess moves depends on the noise. The next figure takes data of mean 0 and $\alpha =
-# 1$, so that the best guess is $k\,x_t$, and draws $k$ against $\sigma$ for three variances.
+# How far the guess moves depends on the noise. The next figure takes data of mean 0 and
+# $\alpha = 1$, so that the best guess is $k\,x_t$, and draws $k$ against $\sigma$ for three
+# variances.
 
 # %% tags=["figure"]
 sigmas = torch.logspace(-2, 2, 81)
@@ -444,7 +445,7 @@ print(f"from a sample to the nearest training digit, largest:         {distances
 print(f"from a held-out digit to the nearest training digit, median: {to_train.median():.4f}")
 
 # %% [markdown]
-# Ten out of ten are **copies**. The perfect denoiser has learned its training set by heart, and
+# All of them are **copies**. The perfect denoiser has learned its training set by heart, and
 # nothing else. That a trained network draws *new* digits comes from what keeps it from the
 # minimum: it is too small, too smooth, or stopped too early to get there. Hold on to this until
 # the experiment below.
@@ -1092,10 +1093,10 @@ plots.show(
 
 # %% [markdown]
 # <!-- exercise 03.9 -->
-# Return the $T + 1$ terms. The model predicts eps and is called as in 03.5, `model(x_t, time,
-# None)`, once a step with the whole batch. Draw the noise for $t = 0, 1, \dots, T - 1$, in this
-# order, as `torch.randn(x0.shape, generator=generator, dtype=x0.dtype)`. The check compares with
-# exactly these draws, and with the closed form for Gaussian data.
+# Return the $T + 1$ terms. The model predicts eps and is called as in 03.5,
+# `model(x_t, time, None)`, once a step with the whole batch. Draw the noise for $t = 0, 1, \dots,
+# T - 1$, in this order, as `torch.randn(x0.shape, generator=generator, dtype=x0.dtype)`. The check
+# compares with exactly these draws, and with the closed form for Gaussian data.
 
 
 # %% tags=["answer"] exercise="03.9"
