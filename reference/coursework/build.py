@@ -332,6 +332,7 @@ def execute(
             record_timing=False,
             coalesce_streams=True,
             resources={"metadata": {"path": str(folder)}},
+            extra_arguments=["--IPKernelApp.log_level=40"],
             on_cell_executed=progress,
         )
         try:

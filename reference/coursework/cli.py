@@ -450,7 +450,7 @@ def build(
             say(f"✗ {text}")
         if bad:
             raise typer.Exit(exits.NOT_RIGHT)
-        say(f"✓ {len(sources)} lessons are as their sources say")
+        say(f"✓ lessons {', '.join(s.number for s in sources)} are as their sources say")
         return
     if bad:
         raise Trouble("\n".join(bad), exits.INVALID)

@@ -11,6 +11,7 @@ import base64
 import html
 import io
 import math
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -110,22 +111,42 @@ def _advice(exercise: Exercise, result: ExerciseResult) -> str:
     return f"A hint costs nothing: hint({exercise.id!r})"
 
 
-def text(exercise: Exercise, result: ExerciseResult, trouble: str = "") -> str:
-    """The check as plain text."""
-    lines = [f"{MARKS[result.status == 'passed']} {headline(result)}"]
+def text(exercise: Exercise, result: ExerciseResult, trouble: str = "", width: int = 100) -> str:
+    """The check as plain text, wrapped at ``width`` columns."""
+    lines: list[str] = []
+
+    def add(words: str, indent: int = 2) -> None:
+        lines.extend(
+            textwrap.wrap(
+                words,
+                width,
+                initial_indent=" " * indent,
+                subsequent_indent=" " * (indent + 2),
+                break_long_words=False,
+            )
+            or [""]
+        )
+
+    add(f"{MARKS[result.status == 'passed']} {headline(result)}", 0)
     title, says = mistake(result)
     if title:
-        lines.append(f"  {title}. {says}")
+        add(f"{title}. {says}")
+    named = result.finding is not None and result.finding.kind == "misconception"
     for ok, group, points, cases in _groups(result) if result.cases else []:
-        lines.append(f"  {MARKS[ok]} {group}: {points}")
+        add(f"{MARKS[ok]} {group}: {points}")
         failing = [c for c in cases if not c.passed]
-        lines += [f"      {c.name}: {c.finding.says}" for c in failing[:SHOWN]]
-        if len(failing) > SHOWN:
-            lines.append(f"      and {len(failing) - SHOWN} more")
+        # A named mistake explains the rest: one case is enough to see it by.
+        shown = failing[: 1 if named else SHOWN]
+        for c in shown:
+            add(f"{c.name}: {c.finding.says}", 6)
+        if len(failing) > len(shown):
+            add(f"and {len(failing) - len(shown)} more", 6)
     printed = next((c.stdout for c in result.cases if c.stdout and not c.passed), "")
     if printed:
-        lines.append("  Your function printed: " + printed.strip()[:500])
-    lines += [f"  {extra}" for extra in (_advice(exercise, result), trouble) if extra]
+        add("Your function printed: " + printed.strip()[:500])
+    for extra in (_advice(exercise, result), trouble):
+        if extra:
+            add(extra)
     return "\n".join(lines)
 
 
@@ -164,12 +185,14 @@ def as_html(exercise: Exercise, result: ExerciseResult, trouble: str = "") -> st
 
 def _case_list(result: ExerciseResult) -> str:
     esc = html.escape
+    named = result.finding is not None and result.finding.kind == "misconception"
     rows = []
     for ok, group, points, cases in _groups(result):
         failing = [c for c in cases if not c.passed]
-        inner = "".join(f"<li>{esc(c.name)}: {esc(c.finding.says)}</li>" for c in failing[:SHOWN])
-        if len(failing) > SHOWN:
-            inner += f"<li>and {len(failing) - SHOWN} more</li>"
+        shown = failing[: 1 if named else SHOWN]
+        inner = "".join(f"<li>{esc(c.name)}: {esc(c.finding.says)}</li>" for c in shown)
+        if len(failing) > len(shown):
+            inner += f"<li>and {len(failing) - len(shown)} more</li>"
         inner = f'<ul style="margin:.1em 0 .3em 1.2em">{inner}</ul>' if inner else ""
         rows.append(f"<li>{MARKS[ok]} {esc(group)}: {esc(points)}{inner}</li>")
     return f'<ul style="list-style:none;padding-left:.2em;margin:.3em 0">{"".join(rows)}</ul>'

@@ -21,10 +21,11 @@ from coursework.jobs import Job, Task, ended, environment, read_response
 
 
 def run(tasks: Iterable[Task], base: Path, stage: Path, size: int) -> Iterator[Task]:
+    """As ``Pool.run``: each task when it is done, ``size`` at a time."""
     with ThreadPoolExecutor(size) as threads:
         running: dict[Any, Task] = {}
         for task in tasks:
-            running[threads.submit(_task, task, base, stage)] = task
+            running[threads.submit(_each, task, base, stage)] = task
             if len(running) > size:
                 done, _ = wait_for(running, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -35,7 +36,7 @@ def run(tasks: Iterable[Task], base: Path, stage: Path, size: int) -> Iterator[T
             yield task
 
 
-def _task(task: Task, base: Path, stage: Path) -> None:
+def _each(task: Task, base: Path, stage: Path) -> None:
     for job in task.left():
         task.outcomes[job.id] = _exercise(job, base, stage)
 
@@ -50,7 +51,7 @@ def _exercise(job: Job, base: Path, stage: Path) -> list[Outcome]:
             "library": str(stage / job.library),
         }
         (scratch / "request").write_bytes(wire.encode(message))
-        command = [sys.executable, "-P", "-m", "coursework.worker"]
+        command = [sys.executable, "-P", "-m", "coursework.worker", "once"]
         command += [str(scratch / "request"), str(scratch / "response")]
         process = subprocess.Popen(
             command,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from coursework import checks as checks_of
-from coursework import config, harness, judge, library, lockdown, notebook, sandbox
+from coursework import config, harness, judge, library, lockdown, notebook, recorded, sandbox
 from coursework.errors import GradingError, NotIsolated
 from coursework.exercise import Exercise
 from coursework.gradebook import Gradebook
@@ -49,10 +49,14 @@ class UnknownLesson(GradingError):
 class LessonGrader:
     """One lesson on one seed: what every submission of it is given, and what it is judged by."""
 
-    def __init__(self, course: config.Course, number: str, seed: int, pool: Pool) -> None:
-        self.course, self.seed, self.pool = course, seed, pool
-        self.checks = checks_of.load(number, course.root)
-        self.oracle = judge.LiveOracle(self.checks)
+    def __init__(
+        self, course: config.Course, number: str, seed: int, pool: Pool, slack: float = SLACK
+    ) -> None:
+        self.course, self.seed, self.pool, self.slack = course, seed, pool, slack
+        # A student bundle holds recorded outcomes in place of answers: enough for `course check`.
+        self.live = (course.checks / "answers").is_dir()
+        self.checks = checks_of.load(number, course.root, answers=self.live)
+        self.oracle = judge.LiveOracle(self.checks) if self.live else recorded.load(course, number)
         self.cases = {e.id: e.make_cases(seed) for e in self.checks}
         self.used = {e.id: self._used(e) for e in self.checks}
 
@@ -67,16 +71,14 @@ class LessonGrader:
                     visit(deeper)
                 found[id] = checks.answers[id]
 
-        for id in exercise.uses:
+        for id in exercise.uses if self.live else ():
             visit(id)
         return found
 
     @cached_property
     def library_root(self) -> Path:
         """The folder that holds the course's library."""
-        beside = Path(__file__).resolve().parents[1]
-        own = self.course.root / "reference"
-        return own if (own / self.course.library).is_dir() else beside
+        return library.root_of(self.course.root, self.course.library)
 
     @cache  # noqa: B019 - lives as long as the run
     def staged(self, id: str) -> str:
@@ -105,7 +107,7 @@ class LessonGrader:
         files += modules.values()
         files += Path(__file__).parent.glob("*.py")
         total = hashlib.sha256()
-        for path in sorted(files):
+        for path in sorted(f for f in files if f.is_file()):
             total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
         return total.hexdigest()
 
@@ -122,7 +124,7 @@ class LessonGrader:
         }
         path = self.course.checks / f"lesson_{exercise.lesson}.py"
         folder = self.staged(exercise.id)
-        return Job(exercise.id, exercise.lesson, path, folder, request, exercise.limit + SLACK)
+        return Job(exercise.id, exercise.lesson, path, folder, request, self.slack)
 
     def extract(self, book: notebook.Notebook, exercise: Exercise) -> notebook.Extracted:
         """The answer to ``exercise``, or why there is none; nothing in a notebook makes it fail."""
@@ -197,7 +199,8 @@ class Grader:
 
     lesson: of which all submissions are ("02"); None reads it from each. level: a name in
     ``sandbox.LEVELS``, None the best that is to be had. call_filter: whether system calls are
-    filtered where they can be (tests of the other walls switch it off).
+    filtered where they can be (tests of the other walls switch it off). slack: seconds that an
+    answer's cells may take beside its cases.
     """
 
     def __init__(
@@ -208,13 +211,16 @@ class Grader:
         level: str | None = None,
         workers: int = 1,
         call_filter: bool = True,
+        slack: float = SLACK,
     ) -> None:
         self.course = course or config.find()
         self.lesson, self.seed = lesson, seed
         self.level = sandbox.available(level)
         if lesson is not None:
             self._require(lesson)
-        self.call_filter = call_filter
+        self.slack = slack
+        if not self.level.isolated:
+            lockdown.hide_memory()  # it holds the answers, and nothing else keeps a learner off
         data = self.course.root / "data"
         self.pool = Pool(
             self.level,
@@ -236,27 +242,24 @@ class Grader:
 
     def _require(self, number: str) -> None:
         try:
-            checks_of.load(number, self.course.root)
+            answers = (self.course.checks / "answers").is_dir()
+            checks_of.load(number, self.course.root, answers=answers)
         except checks_of.UnknownExercise as error:
             raise UnknownLesson(str(error)) from None
 
     def _preload(self) -> list[str]:
         """What modules that lessons provide import, and matplotlib's slow parts."""
-        found: set[str] = set()
-        for root in (self.course.root / "reference", Path(__file__).resolve().parents[1]):
-            folder = root / self.course.library
-            if folder.is_dir():
-                names = [p.stem for p in folder.glob("*.py") if p.stem != "__init__"]
-                provides = [f"{self.course.library}.{n}" for n in names]
-                found |= library.closure(root, self.course.library, provides)[1]
-                break
-        return sorted(found - {"coursework"})
+        root, name = library.root_of(self.course.root, self.course.library), self.course.library
+        names = [f"{name}.{p.stem}" for p in (root / name).glob("*") if p.stem != "__init__"]
+        return sorted(library.closure(root, name, names)[1] - {"coursework"})
 
     def lesson_grader(self, number: str) -> LessonGrader:
         """The grader of lesson ``number``, made once."""
         if number not in self.lessons:
             self._require(number)
-            self.lessons[number] = LessonGrader(self.course, number, self.seed, self.pool)
+            self.lessons[number] = LessonGrader(
+                self.course, number, self.seed, self.pool, self.slack
+            )
         return self.lessons[number]
 
     def prepare(self, submission: Submission) -> Prepared:
@@ -455,8 +458,3 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def guard() -> None:
-    """Hides this process's memory, which holds the answers, from others of the same user."""
-    lockdown.hide_memory()

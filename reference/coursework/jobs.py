@@ -26,7 +26,17 @@ class Job:
     checks: Path
     library: str
     request: dict
-    seconds: float
+    slack: float
+
+    @property
+    def limit(self) -> float:
+        """Seconds that the exercise's cases may take."""
+        return self.request["limit"]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds after which its process is ended: the cells have the slack for themselves."""
+        return self.limit + self.slack
 
     @property
     def count(self) -> int:
@@ -59,7 +69,7 @@ class Task:
 def ended(job: Job, end: str, code: int = 0) -> list[Outcome]:
     """Outcomes of a job that gave no response."""
     says = {
-        "timeout": ("timeout", f"no result after {job.seconds - SLACK:g} s"),
+        "timeout": ("timeout", f"no result after {job.limit:g} s"),
         "memory": ("memory", f"more than the {MEMORY >> 30} GiB of memory allowed"),
         "too large": ("invalid", f"the result has over {worker.RESPONSE_LIMIT >> 20} MB"),
         "exit": ("crashed", f"the answer ended its process (exit code {code})"),

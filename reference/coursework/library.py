@@ -7,12 +7,25 @@ are themselves imported. The names in ``Exercise.library`` are taken out of it.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
+import importlib.util
 import os
 import py_compile
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+
+def root_of(course: Path, library: str) -> Path:
+    """The folder that holds the library: the course's own, or where it is installed."""
+    own = course / "reference"
+    if not (own / library).is_dir():
+        with contextlib.suppress(ImportError, ValueError):
+            spec = importlib.util.find_spec(library)
+            for place in (spec and spec.submodule_search_locations) or ():
+                return Path(place).parent
+    return own
 
 
 def module_file(root: Path, name: str) -> Path | None:
@@ -128,13 +141,12 @@ def sources(
     remove = set(remove)
     files, _ = closure(root, library, provides)
     made: dict[str, str] = {}
-    last = {name.rpartition(".")[2] for name in remove}
     for name, path in sorted(files.items()):
         if name in remove or any(name.startswith(r + ".") for r in remove):
             continue
         text = path.read_text(encoding="utf-8")
         own = {r.removeprefix(name + ".") for r in remove if r.startswith(name + ".")}
-        own |= {n for n in last if n in _from_library(text, library, remove)}
+        own |= _from_library(text, library, remove)
         made[path.relative_to(root).as_posix()] = without(text, own)
     return made
 

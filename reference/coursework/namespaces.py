@@ -45,6 +45,11 @@ class Room:
     read: tuple[str, ...]
     hide: tuple[str, ...]
 
+    @property
+    def scratch(self) -> str:
+        """Where an answer may write, in the new root: /tmp, unless what it reads lies there."""
+        return "/scratch" if any(below(p, ["/tmp"]) for p in self.read) else "/tmp"
+
 
 def below(path: str, tops: Iterable[str]) -> bool:
     """Whether ``path`` is one of ``tops``, or lies below one."""
@@ -173,7 +178,7 @@ def make_root(room: Room) -> None:
     places += [(h, "hide") for h in room.hide if below(h, bound)]
     for path, how in sorted(set(places), key=lambda p: (p[0].count("/"), p)):
         _place(path, how, root)
-    for name in ("proc", "tmp", "dev", "etc", COURSE[1:], STAGE[1:], ".old"):
+    for name in ("proc", "tmp", "scratch", "dev", "etc", COURSE[1:], STAGE[1:], ".old"):
         os.makedirs(f"{root}/{name}", exist_ok=True)
     for name in DEVICES:
         open(f"{root}/dev/{name}", "w").close()
@@ -230,16 +235,17 @@ def _mount_proc(target: str) -> None:
     mount(None, target, None, MS_REMOUNT | MS_RDONLY | flags)
 
 
-def private_room(library: str, size: int) -> str:
-    """In the new root, for one exercise: its stripped library, an empty /tmp; the work folder.
+def private_room(room: Room, library: str, size: int) -> str:
+    """In the new root, for one exercise: its stripped library and an empty folder, returned.
 
     library: name of the folder in the stage. The stage with the others goes out of sight.
     """
     unshare(CLONE_NEWNS, "mount namespace")
     mount(f"{STAGE}/{library}", COURSE, None, MS_BIND)
     unmount(STAGE)
-    mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={size},mode=1777,nr_inodes=10000")
-    return "/tmp"
+    options = f"size={size},mode=1777,nr_inodes=10000"
+    mount("tmpfs", room.scratch, "tmpfs", MS_NOSUID | MS_NODEV, options)
+    return room.scratch
 
 
 def ignore_signals() -> None:

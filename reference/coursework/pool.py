@@ -50,7 +50,8 @@ class Worker:
         self.deadline = 0.0
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
         self.sock, far = socket.socketpair()
-        command = [sys.executable, "-P", "-m", "coursework.worker", str(far.fileno())]
+        command = [sys.executable, "-P", "-m", "coursework.worker"]
+        command += ["zygote", str(far.fileno()), pool.base.name]
         self.process = subprocess.Popen(
             command,
             pass_fds=[far.fileno()],

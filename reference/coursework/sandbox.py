@@ -142,8 +142,9 @@ def _try_full() -> str:
 
         def trial() -> None:
             try:
-                namespaces.make_root(Room(base, tuple(read), tuple(hide)))
-                namespaces.private_room("trial", 1 << 20)
+                room = Room(base, tuple(read), tuple(hide))
+                namespaces.make_root(room)
+                namespaces.private_room(room, "trial", 1 << 20)
                 lockdown.drop_capabilities()
             except OSError as error:
                 os.write(into, str(error).encode())

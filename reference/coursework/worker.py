@@ -111,7 +111,7 @@ def forget_place() -> None:
     sys.path_importer_cache.clear()
     for name in HIDDEN:
         os.environ.pop(name, None)
-    os.environ.update(HOME="/tmp", USER="learner", LOGNAME="learner", MPLCONFIGDIR="/tmp")
+    os.environ.update(HOME="/", USER="learner", LOGNAME="learner")
 
 
 class Zygote:
@@ -349,7 +349,8 @@ def narrow(
     bound = zygote.level in ("full", "landlock") and lockdown.landlock_version()
     rules = lockdown.Landlock() if bound else None
     if zygote.level == "full":
-        folder, library = namespaces.private_room(job["library"], zygote.scratch_size), "/course"
+        folder = namespaces.private_room(zygote.room, job["library"], zygote.scratch_size)
+        library = namespaces.COURSE
         if rules:
             rules.allow("/", lockdown.READ)
             rules.allow("/dev/null", lockdown.READ | lockdown.WRITE_FILE)
@@ -360,8 +361,6 @@ def narrow(
     else:
         folder = scratch or "."
         library = os.path.join(zygote.room.base, "stage", job["library"])
-        os.environ.update(HOME=folder, MPLCONFIGDIR=folder, TMPDIR=folder)
-        tempfile.tempdir = folder
         if rules:
             for path in (*zygote.room.read, *namespaces.SYSTEM, library):
                 rules.allow_but(os.path.realpath(path), zygote.room.hide)
@@ -369,6 +368,8 @@ def narrow(
                 rules.allow(f"/etc/{name}", lockdown.READ)
             for name in namespaces.DEVICES:
                 rules.allow(f"/dev/{name}", lockdown.READ | lockdown.WRITE_FILE)
+    os.environ.update(HOME=folder, MPLCONFIGDIR=folder, TMPDIR=folder)
+    tempfile.tempdir = folder
     if rules:
         rules.allow(folder, rules.rights & ~lockdown.EXECUTE)
     memory = zygote.baseline + zygote.memory if zygote.baseline else None
@@ -426,13 +427,14 @@ def once(request: str, response: str) -> None:
 
 
 def main() -> None:
-    """``worker FD``: a zygote on socket FD; ``worker REQUEST RESPONSE``: one exercise."""
-    if len(sys.argv) == 3:
-        once(*sys.argv[1:])
+    """``worker zygote FD NAME`` (the name is for those who look at processes), or ``worker once
+    REQUEST RESPONSE``: one exercise, with files for both."""
+    if sys.argv[1] == "once":
+        once(*sys.argv[2:4])
     with contextlib.suppress(OSError):
         lockdown.die_with_parent()
     namespaces.ignore_signals()
-    sock = socket.socket(fileno=int(sys.argv[1]))
+    sock = socket.socket(fileno=int(sys.argv[2]))
     try:
         setup, _ = receive(sock)
         preload(tuple(setup["preload"]))

@@ -251,7 +251,7 @@ def _squared_distances(
     x_square = x.square().sum(1, keepdim=True)
     y_square = centres.square().sum(1)
     largest = x_square.max() + (alpha**2).max() * y_square.max()
-    if 1e-16 * largest < 1e-8 * variance:
+    if 1e-16 * largest < 1e-7 * variance:
         product = x @ centres.T
         return (x_square - 2 * alpha * product + alpha**2 * y_square).clamp(min=0)
     distances = [

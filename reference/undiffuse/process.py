@@ -102,7 +102,7 @@ def x0_from_eps(
     """The data that ``x_t`` and its noise imply: ``q_sample`` solved for x0.
 
     x0 = (x_t - sqrt(1 - alpha_bar[t]) eps) / sqrt(alpha_bar[t]). Shapes and dtypes as
-    ``q_sample``. Ho et al. 2020 (DDPM), eq. 4 rearranged (stated below eq. 15). Raises ValueError
+    ``q_sample``. Ho et al. 2020 (DDPM), eq. 15. Raises ValueError
     also where alpha_bar[t] is 0: pure noise implies no data.
     """
     _data(x_t, "x_t", eps, "eps")

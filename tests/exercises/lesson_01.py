@@ -15,19 +15,27 @@ RELATIVE = Tol(rtol=2e-4, atol=1e-12)
 RELATIVE64 = Tol(rtol=1e-9, atol=1e-15)
 
 
+def unit_time(t) -> torch.Tensor:
+    """``t``, float or tensor, as a tensor; refused outside [0, 1], but for rounding."""
+    t = torch.as_tensor(t)
+    if bool(((t < -1e-6) | (t > 1 + 1e-6)).any()):
+        raise ValueError(f"alpha_bar was asked for times outside [0, 1]: {t.tolist()}"[:200])
+    return t.clamp(0, 1)
+
+
 def exponential_decay(rate: float, top: float = 1.0):
     """A function of t in [0, 1] that falls as ``top * exp(-rate t)``; takes floats and tensors."""
-    return lambda t: top * torch.exp(-rate * torch.as_tensor(t))
+    return lambda t: top * torch.exp(-rate * unit_time(t))
 
 
 def power_to_zero(power: float):
     """A function of t in [0, 1] that falls as ``(1 - t) ** power``, exactly 0 at t = 1."""
-    return lambda t: (1 - torch.as_tensor(t)) ** power
+    return lambda t: (1 - unit_time(t)) ** power
 
 
 def late_drop(rate: float):
     """A function of t in [0, 1] that hardly falls at first and then ever faster, not to 0."""
-    return lambda t: torch.exp(-rate * torch.as_tensor(t) ** 3)
+    return lambda t: torch.exp(-rate * unit_time(t) ** 3)
 
 
 def random_betas(draw: Draw, n: int, low: float, high: float, dtype: str = "float32"):
@@ -255,7 +263,7 @@ def _(draw: Draw):
 
 sigmoid_alpha_bar = Exercise(
     id="01.6",
-    title="Extra: the sigmoid schedule",
+    title="The sigmoid schedule",
     names=("sigmoid_alpha_bar",),
     points={"default": 1, "any ends, any tau": 2, "shapes and dtypes": 1},
     difficulty=2,
@@ -298,7 +306,7 @@ def _(draw: Draw):
 
 karras_sigmas = Exercise(
     id="01.7",
-    title="Extra: the noise levels of EDM",
+    title="The noise levels of EDM",
     names=("karras_sigmas",),
     points={"default rho": 2, "any rho": 1},
     difficulty=2,
@@ -341,7 +349,7 @@ def _(draw: Draw):
 
 rescale_zero_terminal_snr = Exercise(
     id="01.8",
-    title="Extra: end in pure noise",
+    title="End in pure noise",
     names=("rescale_zero_terminal_snr",),
     points={"short": 2, "long": 1, "float64": 1},
     difficulty=3,

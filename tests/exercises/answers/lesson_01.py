@@ -831,6 +831,18 @@ def sigmoid_alpha_bar(t, start=-3, end=3, tau=1):
     return (v_end - v) / v_end
 
 
+@a_sigmoid.misconception(
+    "rescaled-by-what-came",
+    "You stretch by the least and the greatest of the values that you were given, so alpha_bar at "
+    "one time depends on which other times were asked for. The ends of the curve are t = 0 and "
+    "t = 1, whether asked for or not.",
+)
+def sigmoid_alpha_bar(t, start=-3, end=3, tau=1):
+    t = torch.as_tensor(t)
+    v = torch.sigmoid(-(start + t * (end - start)) / tau)
+    return (v - v.min()) / (v.max() - v.min())
+
+
 @a_sigmoid.alternative("helper function")
 def sigmoid_alpha_bar(t, start=-3, end=3, tau=1):
     t = torch.as_tensor(t)

@@ -1,6 +1,7 @@
 """Answers of lesson 03, the best possible denoiser: reference, misconceptions, alternatives."""
 
 import math
+import sys
 
 import numpy as np
 import torch
@@ -797,7 +798,9 @@ def wrong_loss(
     refuse=True,
 ):
     """simple_loss with some of its lines replaced: one mistake at a time, the rest as it is."""
-    other = 'raise ValueError(f"unknown prediction {prediction!r}")' if refuse else f"target = {eps}"
+    other = (
+        'raise ValueError(f"unknown prediction {prediction!r}")' if refuse else f"target = {eps}"
+    )
     source = f"""
 def simple_loss(model, x0, t, alpha_bar, noise, cond=None, prediction="eps"):
     shape = (-1,) + (1,) * (x0.ndim - 1)
@@ -1040,6 +1043,176 @@ weight.misconception(
 )
 
 
+# 03.7 ---------------------------------------------------------------------------------------------
+
+fit = Answers("03.7")
+
+
+@fit.reference
+def fit_2d(points, steps, generator):
+    def linear(n_in, n_out):
+        layer = nn.Linear(n_in, n_out)
+        for p in layer.parameters():
+            p.data.uniform_(-(n_in**-0.5), n_in**-0.5, generator=generator)
+        return layer
+
+    net = nn.Sequential(
+        linear(9, 96),
+        nn.SiLU(),
+        linear(96, 96),
+        nn.SiLU(),
+        linear(96, 96),
+        nn.SiLU(),
+        linear(96, 2),
+    )
+
+    def levels(t):
+        f = torch.cos((t.double() + 0.008) / 1.008 * math.pi / 2) ** 2
+        alpha_bar = (f / math.cos(0.008 / 1.008 * math.pi / 2) ** 2).clamp(0, 1)
+        return alpha_bar.sqrt().float()[:, None], (1 - alpha_bar).sqrt().float()[:, None]
+
+    def predict_v(x_t, t):
+        phase = t[:, None] * torch.tensor([1.0, 2.0, 4.0])
+        return net(torch.cat([x_t, t[:, None], phase.sin(), phase.cos()], 1))
+
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 3e-3 * (1 + math.cos(math.pi * step / steps)) / 2
+        x0 = points[torch.randint(len(points), (256,), generator=generator)]
+        t = torch.rand(256, generator=generator)
+        noise = torch.randn(256, 2, generator=generator)
+        alpha, sigma = levels(t)
+        v = predict_v(alpha * x0 + sigma * noise, t)
+        loss = ((v - (alpha * noise - sigma * x0)) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    @torch.no_grad()
+    def denoiser(x_t, t, cond=None):
+        t = torch.as_tensor(t, dtype=torch.float32).expand(len(x_t))
+        alpha, sigma = levels(t)
+        return alpha * x_t - sigma * predict_v(x_t, t)
+
+    return denoiser
+
+
+def trainer(
+    target="alpha * noise - sigma * x0",
+    answer="alpha * x_t - sigma * out",
+    before="levels(t)",
+    time="t[:, None]",
+    draw="generator=generator",
+    start="torch.randint(2**31, (1,), generator=generator)",
+    step="optimizer.step()",
+    used="net",
+    batch="points[torch.randint(len(points), (256,), {draw})]",
+    lr="3e-3",
+    first="pass",
+    levels="alpha_bar.sqrt(), (1 - alpha_bar).sqrt()",
+):
+    """fit_2d written more simply than the reference, with some of its lines replaced."""
+    source = f"""
+def fit_2d(points, steps, generator):
+    {first}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int({start}))
+        net = nn.Sequential(nn.Linear(9, 96), nn.GELU(), nn.Linear(96, 96), nn.GELU(),
+                            nn.Linear(96, 96), nn.GELU(), nn.Linear(96, 2))
+
+    def levels(t):
+        f = torch.cos((t.reshape(-1, 1) + 0.008) / 1.008 * math.pi / 2) ** 2
+        alpha_bar = (f / math.cos(0.008 / 1.008 * math.pi / 2) ** 2).clamp(0.0, 1.0)
+        return {levels}
+
+    def ask(x_t, t):
+        t = {time}
+        waves = [torch.sin(k * t) for k in (1, 2, 4)] + [torch.cos(k * t) for k in (1, 2, 4)]
+        return net(torch.cat([x_t, t, *waves], 1))
+
+    optimizer = torch.optim.AdamW({used}.parameters(), lr={lr})
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
+    for _ in range(steps):
+        x0 = {batch.format(draw=draw)}
+        t = torch.rand(256, {draw})
+        noise = torch.randn(256, 2, {draw})
+        alpha, sigma = {before}
+        x_t = alpha * x0 + sigma * noise
+        loss = F.mse_loss(ask(x_t, t), {target})
+        optimizer.zero_grad()
+        loss.backward()
+        {step}
+        schedule.step()
+
+    @torch.no_grad()
+    def denoiser(x_t, t, cond=None):
+        t = torch.as_tensor(t).float().expand(x_t.shape[0])
+        alpha, sigma = levels(t)
+        out = ask(x_t, t)
+        return {answer}
+
+    return denoiser
+"""
+    names = {"torch": torch, "nn": nn, "F": F, "math": math}
+    exec(source, names)
+    return {"fit_2d": names["fit_2d"]}
+
+
+fit.alternative("another network, AdamW", trainer())
+fit.alternative("network predicts x0", trainer(target="x0", answer="out"))
+fit.alternative(
+    "network predicts eps, clean at the ends",
+    trainer(
+        target="noise",
+        # At t = 1 alpha is 0: any answer near the data will do there.
+        answer="((x_t - sigma * out) / alpha.clamp(min=0.02)).clamp(-4, 4)",
+    ),
+)
+
+
+last_verdict = [None, ""]
+
+
+def verdict(got, cases):
+    """The name that the exercise's judge gives to the first mistake it finds."""
+    if last_verdict[0] is not got:
+        judge = sys.modules["course_checks_03"].fit_2d._judge
+        found = [judge(c, o.value, None) if o.status == "ok" else o for c, o in zip(cases, got)]
+        first = next((f for f in found if f is not None), None)
+        last_verdict[:] = got, getattr(first, "name", "")
+    return last_verdict[1]
+
+
+def seen(name):
+    return lambda got, expected, cases: verdict(got, cases) == name
+
+
+def wrong_fit(name, defines):
+    fit.misconception(name, sys.modules["course_checks_03"].SAYS[name], seen(name), defines)
+
+
+def empirical_of_the_points(points, steps, generator):
+    def denoiser(x_t, t, cond=None):
+        t = torch.as_tensor(t).double().expand(len(x_t))
+        f = torch.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
+        alpha_bar = (f / math.cos(0.008 / 1.008 * math.pi / 2) ** 2).clamp(0, 1)[:, None]
+        alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt().clamp(min=1e-3)
+        square = ((x_t[:, None] - alpha[:, :, None] * points) ** 2).sum(-1)
+        return (torch.softmax(-square / (2 * sigma**2), 1) @ points.double()).float()
+
+    return denoiser
+
+
+wrong_fit("returns the points", {"fit_2d": empirical_of_the_points})
+wrong_fit("nothing learned", trainer(step="pass"))
+wrong_fit("returns the noisy point", trainer(target="x_t", answer="out"))
+wrong_fit("returns the noise", trainer(target="noise", answer="out"))
+wrong_fit("returns v", trainer(answer="out"))
+wrong_fit("ignores the time", trainer(target="x0", answer="out", time="0 * t[:, None]"))
+wrong_fit("generator ignored", trainer(draw="generator=None", start="torch.randint(2**31, (1,))"))
+wrong_fit("seed has no effect", trainer(first="generator = torch.Generator().manual_seed(0)"))
+
+
 # 03.8 ---------------------------------------------------------------------------------------------
 
 edm = Answers("03.8")
@@ -1129,4 +1302,186 @@ edm.misconception(
         out="sigma * sigma_data / (sigma + sigma_data).sqrt()",
         into="1 / (sigma + sigma_data).sqrt()",
     ),
+)
+
+
+# 03.9 ---------------------------------------------------------------------------------------------
+
+elbo = Answers("03.9")
+
+
+@elbo.reference
+def elbo_terms(x0, model, betas, generator):
+    betas = betas.double()
+    alpha_bar = torch.cumprod(1 - betas, 0)
+    snr = alpha_bar / (1 - alpha_bar)
+    T, dims = len(betas), x0[0].numel()
+    terms = torch.zeros(T + 1, dtype=torch.float64)
+    for t in range(T):
+        noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
+        x_t = alpha_bar[t].sqrt().to(x0.dtype) * x0 + (1 - alpha_bar[t]).sqrt().to(x0.dtype) * noise
+        time = torch.full((len(x0),), t / (T - 1), dtype=x0.dtype)
+        square = ((model(x_t, time, None) - noise).double() ** 2).flatten(1).sum(1).mean() / snr[t]
+        if t == 0:
+            terms[0] = dims / 2 * torch.log(2 * math.pi * betas[0]) + square / (2 * betas[0])
+        else:
+            terms[t] = (snr[t - 1] - snr[t]) / 2 * square
+    kept = alpha_bar[-1]
+    square = (x0.double() ** 2).flatten(1).sum(1).mean()
+    terms[T] = (kept * square - dims * kept - dims * torch.log(1 - kept)) / 2
+    return terms / (dims * math.log(2))
+
+
+@elbo.alternative("with the posterior's means, and x0")
+def elbo_terms(x0, model, betas, generator):
+    x = x0.double()
+    beta = betas.double()
+    ab = torch.cumprod(1 - beta, 0)
+    T = len(beta)
+    nats = []
+    for t in range(T):
+        noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
+        x_t = (ab[t].sqrt() * x + (1 - ab[t]).sqrt() * noise.double()).to(x0.dtype)
+        time = torch.full((len(x0),), t / (T - 1)).to(x0.dtype)
+        eps = model(x_t, time, None).double()
+        x0_hat = (x_t.double() - (1 - ab[t]).sqrt() * eps) / ab[t].sqrt()
+        if t == 0:
+            normal = torch.distributions.Normal(x0_hat, beta[0].sqrt())
+            nats.append(-normal.log_prob(x).flatten(1).sum(1).mean())
+            continue
+        weight = ab[t - 1].sqrt() * beta[t] / (1 - ab[t])
+        variance = beta[t] * (1 - ab[t - 1]) / (1 - ab[t])
+        off = weight * (x - x0_hat)
+        nats.append((off**2 / (2 * variance)).flatten(1).sum(1).mean())
+    one = torch.distributions.Normal(ab[-1].sqrt() * x, (1 - ab[-1]).sqrt().expand_as(x))
+    prior = torch.distributions.kl_divergence(one, torch.distributions.Normal(0.0, 1.0))
+    nats.append(prior.flatten(1).sum(1).mean())
+    return torch.stack(nats) / math.log(2) / x0[0].numel()
+
+
+@elbo.alternative("means over everything")
+def elbo_terms(x0, model, betas, generator):
+    a = (1 - betas.to(torch.float64)).cumprod(0)
+    s = 1 - a
+    T = betas.shape[0]
+    out = []
+    for t in range(T):
+        e = torch.randn(*x0.shape, generator=generator, dtype=x0.dtype)
+        x_t = (a[t] ** 0.5).to(x0.dtype) * x0 + (s[t] ** 0.5).to(x0.dtype) * e
+        guess = model(x_t, torch.ones(len(x0), dtype=x0.dtype) * (t / (T - 1)), None)
+        mse = F.mse_loss(guess.double(), e.double()) * s[t] / a[t]
+        if t == 0:
+            out.append(0.5 * math.log(2 * math.pi * float(betas[0])) + mse / (2 * s[0]))
+        else:
+            out.append(0.5 * (a[t - 1] / s[t - 1] - a[t] / s[t]) * mse)
+    out.append(0.5 * (a[-1] * x0.double().square().mean() - a[-1] - s[-1].log()))
+    return torch.stack([o / math.log(2) for o in out])
+
+
+def wrong_elbo(
+    log="torch.log(2 * math.pi * betas[0])",
+    decoder="dims / 2 * {log} + square / (2 * betas[0])",
+    step="(snr[t - 1] - snr[t]) / 2 * square",
+    prior="(kept * square - dims * kept - dims * torch.log(1 - kept)) / 2",
+    error="((model(x_t, time, None) - noise).double() ** 2).flatten(1).sum(1).mean() / snr[t]",
+    unit="terms / (dims * math.log(2))",
+    reduce="mean()",
+    source="generator=generator",
+    time="t / (T - 1)",
+):
+    """elbo_terms with some of its lines replaced."""
+    text = f"""
+def elbo_terms(x0, model, betas, generator):
+    betas = betas.double()
+    alpha_bar = torch.cumprod(1 - betas, 0)
+    snr = alpha_bar / (1 - alpha_bar)
+    T, dims = len(betas), x0[0].numel()
+    terms = torch.zeros(T + 1, dtype=torch.float64)
+    for t in range(T):
+        noise = torch.randn(x0.shape, {source}, dtype=x0.dtype)
+        x_t = alpha_bar[t].sqrt().to(x0.dtype) * x0 + (1 - alpha_bar[t]).sqrt().to(x0.dtype) * noise
+        time = torch.full((len(x0),), {time}, dtype=x0.dtype)
+        square = {error.replace("mean()", reduce)}
+        if t == 0:
+            terms[0] = {decoder.format(log=log)}
+        else:
+            terms[t] = {step}
+    kept = alpha_bar[-1]
+    square = (x0.double() ** 2).flatten(1).sum(1).{reduce}
+    terms[T] = {prior}
+    return {unit}
+"""
+    names = {"torch": torch, "math": math}
+    exec(text, names)
+    return {"elbo_terms": names["elbo_terms"]}
+
+
+elbo.misconception(
+    "nats",
+    "Your terms are in nats. Natural logarithms measure in nats; one bit is ln 2 of them.",
+    defines=wrong_elbo(unit="terms / dims"),
+)
+elbo.misconception(
+    "bits per sample",
+    "Your terms are bits per sample. Divide by the number of elements of one sample, so that sizes "
+    "can be compared.",
+    defines=wrong_elbo(unit="terms / math.log(2)"),
+)
+elbo.misconception(
+    "sum over the batch",
+    "You sum over the batch. The bound is an expectation over data: average over the samples, and "
+    "sum over the elements of each.",
+    defines=wrong_elbo(reduce="sum()"),
+)
+elbo.misconception(
+    "last term forgotten",
+    "The last of the T + 1 terms is missing: the prior, what it costs that x at step T - 1 is not "
+    "quite standard normal. No training changes it, but without it this is no bound.",
+    defines=wrong_elbo(unit="terms[:T] / (dims * math.log(2))"),
+)
+elbo.misconception(
+    "prior left at zero",
+    "Your prior term is zero. x at step T - 1 still holds sqrt(alpha_bar) of the data, and the "
+    "divergence from a standard normal counts.",
+    defines=wrong_elbo(prior="0.0"),
+)
+elbo.misconception(
+    "decoder like the other steps",
+    "Step 0 is not a comparison of two Gaussians: there, x0 itself is seen, and the term is minus "
+    "the log of a density, with its normaliser.",
+    defines=wrong_elbo(decoder="square / (2 * betas[0])"),
+)
+elbo.misconception(
+    "half forgotten",
+    "The KL divergence of two Gaussians of equal variance has a factor 1/2, which your steps lack.",
+    defines=wrong_elbo(step="(snr[t - 1] - snr[t]) * square"),
+)
+elbo.misconception(
+    "negative steps",
+    "Your steps are negative, and a KL divergence never is. The SNR falls with t, so SNR[t-1] is "
+    "the larger one.",
+    defines=wrong_elbo(step="(snr[t] - snr[t - 1]) / 2 * square"),
+)
+elbo.misconception(
+    "error of eps",
+    "You weigh the error of eps with weights that belong to the error of x0. The two differ by a "
+    "factor SNR[t].",
+    defines=wrong_elbo(error="((model(x_t, time, None) - noise).double() ** 2)"
+                             ".flatten(1).sum(1).mean()"),
+)  # fmt: skip
+elbo.misconception(
+    "plain loss",
+    "Your steps are the plain, unweighted loss of lesson 03.5. The bound weighs each step with a "
+    "difference of SNRs.",
+    defines=wrong_elbo(step="square * snr[t]"),
+)
+elbo.misconception(
+    "generator ignored",
+    "Your noise does not come from the generator that was given: the same seed gives other terms.",
+    defines=wrong_elbo(source="generator=None"),
+)
+elbo.misconception(
+    "time over T",
+    "You tell the model t / T. The last step, T - 1, has to arrive as exactly 1.",
+    defines=wrong_elbo(time="t / T"),
 )

@@ -1,0 +1,212 @@
+"""Writes what is measured into README.md, between its markers, and draws its pictures.
+
+    python data/build/build_readme.py            the tables, from checks and data/results
+    python data/build/build_readme.py --pictures  the pictures of data/pictures as well
+    python data/build/build_readme.py --environment  measure this environment first
+    python data/build/build_readme.py --check    only say whether README.md is up to date
+
+The figures come from files that runs have written (``course build --record data/results``), and
+the lesson table from the checks: no number is typed by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import re
+import sys
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "data" / "results"
+PICTURES = ROOT / "data" / "pictures"
+
+CLAIMS = {
+    "C1": "The noise schedule has a significant impact on quality.",
+    "C2": "More diffusion steps give more realistic output.",
+    "C3": "Diffusion models are only for images.",
+    "C4": "They need a large amount of training data.",
+    "C5": "They are computationally expensive.",
+    "C6": "The network is a U-Net of convolutions and transposed convolutions.",
+    "C7": "Augmentation such as random cropping and flipping improves the model.",
+    "C8": "Validation loss shows overfitting.",
+    "C9": "Diffusion models are good for making training data for other models.",
+    "C10": "Transfer learning lets them train on small sets.",
+    "C11": "WaveNet and DALL-E are diffusion models.",
+    "C12": "A lower training loss means better samples.",
+    "C13": "A stack of layers applied T times is a diffusion model.",
+}
+WHERE = {  # lessons that measure a claim
+    "C1": "01, 05", "C2": "06, 08, 10", "C3": "11, 12", "C4": "09", "C5": "06, 10, 15", "C6": "04",
+    "C7": "05, 09", "C8": "05, 09", "C9": "14", "C10": "09", "C11": "00", "C12": "03, 05, 08",
+    "C13": "00",
+}  # fmt: skip
+
+
+def lesson_table() -> str:
+    """One row a lesson that exists: title, exercises, points, minutes."""
+    from coursework import checks as checks_of
+    from coursework import config
+
+    course = config.load(ROOT)
+    rows = [
+        "| lesson | what it is about | exercises | points (core) | minutes, core (estimate) |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for number in checks_of.lessons(course):
+        exercises = list(checks_of.load(number, ROOT, answers=False))
+        source = next(iter(sorted(course.solutions.glob(f"{number}_*.py"))), None)
+        if source is None:
+            continue
+        title = re.search(r"^# # \d\d · (.+)$", source.read_text(encoding="utf-8"), re.M).group(1)
+        core = [e for e in exercises if e.core]
+        points = f"{sum(e.out_of for e in exercises)} ({sum(e.out_of for e in core)})"
+        rows.append(
+            f"| [{number}](lessons/{source.stem}.ipynb) | {title} | {len(exercises)} | {points} | "
+            f"{sum(e.minutes for e in core)} |"
+        )
+    return "\n".join(rows)
+
+
+def verdict_table() -> str:
+    """One row a claim: what has been measured so far, else in which lesson it will be."""
+    from undiffuse.results import load_results
+
+    results = load_results(RESULTS)
+    rows = ["| | claim | verdict so far | seeds | measured in lesson |", "|---|---|---|---:|---|"]
+    for claim, text in CLAIMS.items():
+        parts = [r for name, r in results.items() if name == claim or name.startswith(f"{claim}-")]
+        verdict = " ".join(str(p["verdict"]) for p in parts) or "not measured yet"
+        seeds = ", ".join(str(len(p["seeds"])) for p in parts)
+        rows.append(f"| {claim} | {text} | {verdict} | {seeds} | {WHERE[claim]} |")
+    return "\n".join(rows)
+
+
+WRONG = """def q_sample(x0, t, alpha_bar, noise):
+    ab = alpha_bar[t].reshape(-1, *[1] * (x0.ndim - 1))
+    return ab * x0 + (1 - ab) * noise"""
+
+
+def check_example() -> str:
+    """What ``check`` says to a wrong answer, as it says it."""
+    import os
+
+    os.environ["COURSE_PROGRESS"] = "off"
+    from coursework import display, feedback
+
+    names: dict = {}
+    exec(WRONG, names)
+    exercise, result = feedback.run_check("02.2", names)
+    says = display.text(exercise, result)
+    return f'```python\n{WRONG}\n\ncheck("02.2")\n```\n```text\n{says}\n```'
+
+
+def environment_text() -> str:
+    """What the environment file says."""
+    facts = json.loads((ROOT / "data" / "environment.json").read_text(encoding="utf-8"))
+    return (
+        f"Tried on {facts['system']} with Python {facts['python']}: {facts['packages']} packages "
+        f"take {facts['megabytes']:,} MB of disk with what the tests need "
+        f"(torch {facts['torch']})."
+    )
+
+
+def exit_table() -> str:
+    """The exit codes of the command."""
+    from coursework import exits
+
+    return exits.markdown()
+
+
+def measure_environment() -> None:
+    prefix = Path(sys.prefix)
+    size = sum(f.stat().st_size for f in prefix.rglob("*") if f.is_file() and not f.is_symlink())
+    try:
+        system = platform.freedesktop_os_release()["PRETTY_NAME"]
+    except OSError:
+        system = f"{platform.system()} {platform.release()}"
+    facts = {
+        "system": f"{system} ({platform.machine()})",
+        "python": platform.python_version(),
+        "packages": len({d.metadata["Name"] for d in metadata.distributions()}),
+        "megabytes": round(size / 1e6),
+        "torch": metadata.version("torch"),
+        "command": "python data/build/build_readme.py --environment",
+    }
+    (ROOT / "data" / "environment.json").write_text(
+        json.dumps(facts, indent=1) + "\n", encoding="utf-8"
+    )
+
+
+BLOCKS = {
+    "lessons": lesson_table,
+    "claims": verdict_table,
+    "check": check_example,
+    "environment": environment_text,
+    "exits": exit_table,
+}
+
+
+def filled(text: str) -> str:
+    """``text`` with every block made anew. Raises ValueError for a marker that is missing."""
+    for name, make in BLOCKS.items():
+        start, end = f"<!-- {name}: made by data/build/build_readme.py -->", f"<!-- end {name} -->"
+        if start not in text or end not in text:
+            raise ValueError(f"README.md lacks the markers of the block {name!r}")
+        before, rest = text.split(start, 1)
+        text = f"{before}{start}\n{make()}\n{end}{rest.split(end, 1)[1]}"
+    return text
+
+
+def draw_pictures() -> None:
+    """The pictures of the README, from the library and real data."""
+    import torch
+
+    from undiffuse import data, plots, schedules, sets2d
+    from undiffuse.process import q_sample
+
+    images, labels = data.digits("train", 200)
+    shown = torch.stack([images[labels == k][1] for k in (3, 5, 8)])
+    alpha_bar = schedules.alpha_bar_from_betas(schedules.linear_betas(1000))
+    noise = torch.randn(shown.shape, generator=torch.Generator().manual_seed(0))
+    times = [0, 50, 100, 200, 300, 400, 600, 999]
+    steps = [q_sample(shown, torch.full((3,), t), alpha_bar, noise) for t in times]
+    fig = plots.forward_strip(
+        [shown, *steps], ["clean", *times], row_labels=["3", "5", "8"], row_name="digit"
+    )
+    (PICTURES / "forward.png").write_bytes(plots.png(fig))
+
+    generator = torch.Generator().manual_seed(0)
+    points = sets2d.two_moons(2000, generator)
+    model = sets2d.fit_2d(points, 2000, generator)
+    samples = sets2d.sample_2d(model, 1000, generator=generator)
+    fig = plots.points2d(
+        {"data": points[:1000], "samples": samples}, panels=True, roles={"samples": "model"}
+    )
+    (PICTURES / "points.png").write_bytes(plots.png(fig))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--pictures", action="store_true")
+    parser.add_argument("--environment", action="store_true")
+    options = parser.parse_args()
+    readme = ROOT / "README.md"
+    if options.environment:
+        measure_environment()
+    if options.pictures:
+        draw_pictures()
+    old = readme.read_text(encoding="utf-8")
+    new = filled(old)
+    if options.check:
+        print("README.md is " + ("up to date" if new == old else "stale: run this script"))
+        return int(new != old)
+    readme.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""Hostile submissions on the toy course: at each level that promises to stop them, they gain
+nothing, cost nobody else anything, and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import zlib
+from pathlib import Path
+
+import pytest
+from attacks import ATTACKS, Attack
+from toy_course import copy_course, grade, lesson_01, points, survivors, write
+
+from coursework import grader, sandbox
+
+LEVELS = [n for n in sandbox.LEVELS if not sandbox.lacks(n)]
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    made = copy_course(tmp_path_factory.mktemp("course") / "toy")
+    objects = made.root / ".git" / "objects" / "ab"
+    objects.mkdir(parents=True)
+    answers = (made.checks / "answers" / "lesson_01.py").read_bytes()
+    (objects / "cdef").write_bytes(zlib.compress(b"blob 1\0" + answers))
+    return made
+
+
+@pytest.fixture(scope="module")
+def graders(course):
+    """One grader for each level, made when it is first asked for, and kept: whatever a submission
+    does to it, the next one meets it."""
+    made: dict[tuple[str, bool], grader.Grader] = {}
+
+    def get(level: str, call_filter: bool = True) -> grader.Grader:
+        key = level, call_filter
+        if key not in made:
+            made[key] = grader.Grader(course, level=level, call_filter=call_filter, slack=1.0)
+        return made[key]
+
+    yield get
+    for one in made.values():
+        one.pool.close()
+
+
+@pytest.fixture
+def server():
+    """A server on this machine that counts its callers and answers all of them."""
+    calls = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+
+        def serve():
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                calls.append(connection)
+                connection.sendall(b"!")
+                connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield port, calls
+
+
+def check(attack: Attack, toy: grader.Grader, tmp_path: Path, port: int = 9) -> None:
+    """Grades the attack, its twin and an honest submission after it."""
+    if not toy.pool.workers and toy.level.name != "subprocess":
+        toy.pool.warm()
+    before = _tree(toy.course.root)
+    worker = toy.pool.workers[0].process.pid if toy.pool.workers else 2**22
+    marker = tmp_path / "marker"
+    source = attack.answer(
+        answers=str(toy.course.checks / "answers" / "lesson_01.py"),
+        library=str(toy.course.root / "reference" / "toy"),
+        course=str(toy.course.root),
+        base=str(toy.pool.base),
+        worker=str(worker),
+        judge=str(os.getpid()) if toy.level.name != "subprocess" else "2 ** 22",
+        port=str(port),
+        marker=str(marker),
+    )
+    hostile = grade(toy, write(tmp_path / "eve.ipynb", lesson_01(source)), "eve")
+    left = survivors(toy)
+    twin = grade(toy, write(tmp_path / "twin.ipynb", lesson_01(attack.twin())), "twin")
+    after = grade(toy, write(tmp_path / "anna.ipynb", lesson_01()), "anna")
+    got, honest = points(hostile), points(twin)
+    assert honest == {"01.1": 3 if attack.right else 0, "01.2": 2}
+    assert got["01.1"] <= honest["01.1"], (hostile.verdict, hostile.exercises[0])
+    assert got["01.2"] == 2, hostile.exercises[1]
+    if attack.keeps:
+        assert got == honest, hostile.exercises[0].finding
+    assert points(after) == {"01.1": 3, "01.2": 2}, after.exercises
+    assert not left, left
+    assert not marker.exists()
+    if toy.level.isolated:
+        assert _tree(toy.course.root) == before
+
+
+def _tree(folder: Path) -> dict[str, int]:
+    return {str(p): p.stat().st_size for p in folder.rglob("*") if "__pycache__" not in p.parts}
+
+
+def _promised(level: str) -> list:
+    return [pytest.param(a, id=a.name) for a in ATTACKS if level in a.stopped]
+
+
+@pytest.mark.skipif("full" not in LEVELS, reason=sandbox.lacks("full") or "to be had")
+@pytest.mark.parametrize("attack", _promised("full"))
+def test_full(attack, graders, tmp_path, server):
+    check(attack, graders("full"), tmp_path, server[0])
+    assert not server[1], "the network was reached"
+
+
+@pytest.mark.skipif("landlock" not in LEVELS, reason=sandbox.lacks("landlock") or "to be had")
+@pytest.mark.parametrize("attack", _promised("landlock"))
+def test_landlock(attack, graders, tmp_path, server):
+    check(attack, graders("landlock"), tmp_path, server[0])
+    assert not server[1], "the network was reached"
+
+
+FILTERED = "the filter on system calls"
+
+
+@pytest.mark.skipif("process" not in LEVELS, reason=sandbox.lacks("process") or "to be had")
+@pytest.mark.parametrize("attack", _promised("process"))
+def test_process(attack, graders, tmp_path, server):
+    from coursework import lockdown
+
+    if FILTERED in attack.stopped["process"] and not lockdown.seccomp_possible():
+        pytest.skip("system calls cannot be filtered here")
+    check(attack, graders("process"), tmp_path, server[0])
+    assert not server[1], "the network was reached"
+
+
+# Without the filter on system calls, the namespaces alone must hold what the filter would have
+# stopped before. Never below "full": these would reach the machine's other processes.
+ALONE = (
+    "fork bomb",
+    "killing the parent",
+    "a background process",
+    "a program in the background",
+    "a socket",
+    "limits of the judge lowered",
+)
+
+
+@pytest.mark.skipif("full" not in LEVELS, reason=sandbox.lacks("full") or "to be had")
+@pytest.mark.parametrize("attack", [pytest.param(a, id=a.name) for a in ATTACKS if a.name in ALONE])
+def test_namespaces_alone(attack, graders, tmp_path, server):
+    toy = graders("full", call_filter=False)
+    if attack.name.startswith("limits"):
+        attack = Attack(**{**attack.__dict__, "stopped": {"full": "a process namespace"}})
+    check(attack, toy, tmp_path, server[0])
+    assert not server[1], "the network was reached"
+
+
+@pytest.mark.skipif("process" not in LEVELS, reason=sandbox.lacks("process") or "to be had")
+@pytest.mark.parametrize("name", ["a background process"])
+def test_processes_are_found_without_namespaces(name, graders, tmp_path):
+    (attack,) = [a for a in ATTACKS if a.name == name]
+    check(attack, graders("process", call_filter=False), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", _promised("subprocess"))
+def test_subprocess(attack, graders, tmp_path):
+    check(attack, graders("subprocess"), tmp_path)
+
+
+# Where nothing is promised ----------------------------------------------------------------------
+
+
+@pytest.mark.skipif("process" not in LEVELS, reason=sandbox.lacks("process") or "to be had")
+@pytest.mark.parametrize(
+    "name", ["answers read from disk", "answers read from git objects", "a socket"]
+)
+def test_attacks_work_where_nothing_stops_them(name, graders, tmp_path, server):
+    """Else the tests above would show nothing."""
+    (attack,) = [a for a in ATTACKS if a.name == name]
+    with pytest.raises(AssertionError, match=r"assert 3 <= 0"):
+        check(attack, graders("process", call_filter=False), tmp_path, server[0])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_search_of_memory_finds_what_is_there():
+    (attack,) = [a for a in ATTACKS if a.name == "answers looked for in memory"]
+    space: dict = {}
+    exec(attack.source, space)
+    held = "".join(["SECRET", "-", "REFERENCE"])
+    assert held in space["attack"]()
+
+
+def test_every_attack_says_what_stops_it():
+    for attack in ATTACKS:
+        assert attack.stopped and set(attack.stopped) <= set(sandbox.LEVELS)
+        assert "full" in attack.stopped, f"{attack.name} must be stopped with namespaces"
+        assert all(len(by) > 10 for by in attack.stopped.values())
+    assert len({a.name for a in ATTACKS}) == len(ATTACKS)

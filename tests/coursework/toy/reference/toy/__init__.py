@@ -1,0 +1,3 @@
+"""The library of the toy course."""
+
+SIZE = 3
