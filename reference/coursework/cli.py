@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coursework import config, exits
+from coursework import exits
+from coursework.terminal import (
+    Trouble,
+    as_trouble,
+    existing,
+    find_course,
+    has_answers,
+    lesson_number,
+    say,
+    table,
+    tell,
+)
 
 if TYPE_CHECKING:
     from coursework.config import Course
-    from coursework.judge import ExerciseResult
 
 app = typer.Typer(
     name="course",
@@ -32,57 +41,6 @@ Numbers = Annotated[
     list[str] | None, typer.Argument(metavar="[NN...]", help="Lessons; without any, all of them.")
 ]
 Notebook = Annotated[Path, typer.Argument(metavar="FILE", help="A notebook (.ipynb or .py).")]
-
-
-class Trouble(Exception):
-    """Something the user can mend: what to say, and the exit code."""
-
-    def __init__(self, text: str, code: int) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-def say(text: str = "") -> None:
-    """Prints; where the terminal lacks a sign, another stands for it."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding), flush=True)
-
-
-def find_course() -> Course:
-    try:
-        return config.find()
-    except config.CourseNotFound as error:
-        raise Trouble(str(error), exits.NOT_FOUND) from None
-    except KeyError:
-        raise Trouble("pyproject.toml lacks parts of [tool.coursework]", exits.INVALID) from None
-
-
-def lesson_number(text: str, known: list[str]) -> str:
-    """ "2" and "02" are lesson 02, and so is "02_forward.ipynb"; typos suggest the nearest."""
-    import difflib
-    import re
-
-    found = re.match(r"\d{1,2}(?!\d)", text)
-    number = found[0].zfill(2) if found else text
-    if number in known:
-        return number
-    near = difflib.get_close_matches(number, known, 1, 0.3)
-    says = f"; did you mean {near[0]}?" if near else ""
-    all_of_them = ", ".join(known) or "none"
-    raise Trouble(f"there is no lesson {text!r}{says} (lessons: {all_of_them})", exits.NOT_FOUND)
-
-
-def existing(path: Path) -> Path:
-    """``path``, or trouble that names files that look like it."""
-    if path.exists():
-        return path
-    import difflib
-
-    folder = path.parent if path.parent.is_dir() else Path()
-    names = [p.name for p in folder.iterdir() if p.suffix in (".ipynb", ".py")]
-    near = difflib.get_close_matches(path.name, names, 1, 0.5)
-    says = f"; did you mean {folder / near[0]}?" if near else ""
-    raise Trouble(f"there is no {path}{says}", exits.NOT_FOUND)
 
 
 @app.command()
@@ -203,13 +161,16 @@ def check(file: Notebook) -> None:
 
 def _check(course: Course, file: Path) -> bool:
     """Grades ``file`` and prints every exercise; whether all points were reached."""
-    from coursework import feedback, grader
+    from coursework import feedback, grader, progress
 
     # A bundle knows the outcomes of one seed only, and no grade is at stake there.
     seed = grader.SEED if has_answers(course) else feedback.PUBLIC_SEED
     report = grader.grade_file(file, course, seed=seed)
     for result in report.exercises:
-        _tell(result)
+        tell(result)
+        # Points of the learner's own copy count as points of a check in the notebook do.
+        if result.points and file.resolve().is_relative_to(course.work.resolve()):
+            progress.note(course, result.id, result.points, result.out_of)
     for note in report.notes:
         say(f"! {note}")
     if report.verdict == "invalid notebook":
@@ -217,25 +178,6 @@ def _check(course: Course, file: Path) -> bool:
     lesson = f"lesson {report.lesson}, " if report.lesson else ""
     say(f"{lesson}{report.points} of {report.out_of} points ({report.isolation.split(' (')[0]})")
     return report.points == report.out_of
-
-
-def has_answers(course: Course) -> bool:
-    """False in a student bundle."""
-    return (course.checks / "answers").is_dir()
-
-
-def _tell(result: ExerciseResult) -> None:
-    """One exercise: points, the named mistake, and the cases that fail by group."""
-    from coursework import display
-
-    say(f"{display.MARKS[result.status == 'passed']} {display.headline(result)}")
-    title, says = display.mistake(result)
-    if title:
-        say(f"    {title}. {says}")
-    for group, (points, out_of) in result.groups.items():
-        failing = [c.name for c in result.cases if c.group == group and not c.passed]
-        if failing:
-            say(f"    {group}, {points} of {out_of} points: fails on {'; '.join(failing)}")
 
 
 @app.command()
@@ -312,46 +254,11 @@ def grade(
     if quiet:
         print(reports.to_json(found), end="")
     else:
-        _table(found)
+        table(found)
         if json is not None:
             json.write_text(reports.to_json(found), encoding="utf-8")
     if junit is not None:
         junit.write_text(reports.to_junit(found), encoding="utf-8")
-
-
-def _table(found: list) -> None:
-    """One row a submission, with the points of each exercise; notes below."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    lessons = sorted({r.lesson for r in found})
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-    for lesson in lessons:
-        rows = [r for r in found if r.lesson == lesson]
-        ids = sorted({e.id for r in rows for e in r.exercises})
-        table = Table(title=f"Lesson {lesson or 'unknown'}", title_justify="left")
-        table.add_column("submission")
-        table.add_column("points", justify="right")
-        table.add_column("verdict")
-        for id in ids:
-            table.add_column(id, justify="right")
-        for r in rows:
-            points = {e.id: str(e.points) for e in r.exercises}
-            cells = [
-                r.student,
-                f"{r.points}/{r.out_of}",
-                r.verdict,
-                *(points.get(i, "") for i in ids),
-            ]
-            table.add_row(*map(Text, cells))
-        console.print(table)
-    for r in found:
-        for note in r.notes:
-            say(f"! {r.student}: {note}")
-    if found:
-        say(f"{len(found)} graded, {sum(r.reused for r in found)} of them already in the gradebook")
-        say(found[0].isolation)
 
 
 @app.command()
@@ -437,6 +344,8 @@ def build(
     if budget not in ("full", "small"):
         raise Trouble(f"--budget is full or small, not {budget!r}", exits.USAGE)
     known = [s.number for s in building.sources(course)]
+    if not known:
+        raise Trouble(f"{course.solutions.name}/ holds no source of a lesson", exits.NOT_FOUND)
     chosen = [n if n in known else lesson_number(n, known) for n in numbers or ()]
     sources = building.sources(course, chosen or None)
     bad = [p for s in sources for p in structure.problems(s) or structure.lesson_problems(s)]
@@ -498,51 +407,6 @@ def release(
     files = releasing.release(course, folder, chosen or None)
     size = sum((folder / f).stat().st_size for f in files)
     say(f"✓ {folder}: {len(files)} files, {size / 1e6:.1f} MB, no solutions")
-
-
-def _kinds() -> list[tuple[str, str, int]]:
-    """(module, class, exit code) of what is the user's to mend; looked up only when needed."""
-    return [
-        ("coursework.config", "CourseNotFound", exits.NOT_FOUND),
-        ("coursework.checks", "UnknownExercise", exits.NOT_FOUND),
-        ("coursework.notebook", "InvalidNotebook", exits.INVALID),
-        ("coursework.exercise", "ExerciseError", exits.INVALID),
-        ("coursework.build", "BuildError", exits.INVALID),
-        ("coursework.release", "ReleaseError", exits.INVALID),
-        ("coursework.recorded", "NoRecording", exits.NOT_FOUND),
-        ("coursework.sandbox", "Unavailable", exits.NOT_ISOLATED),
-        ("coursework.learn", "ServerFailed", exits.NO_WORKER),
-    ]
-
-
-def as_trouble(error: BaseException) -> Trouble | None:
-    """``error`` as what to say and the exit code; None for a fault of this program."""
-    if isinstance(error, Trouble):
-        return error
-    grading = getattr(sys.modules.get("coursework.errors"), "GradingError", ())
-    if grading and isinstance(error, grading):
-        return Trouble(str(error), error.exit_code)
-    for module, name, code in _kinds():
-        kind = getattr(sys.modules.get(module), name, None)
-        if kind is not None and isinstance(error, kind):
-            return Trouble(str(error), code)
-    if isinstance(error, OSError):
-        what = f"{error.filename}: " if error.filename else ""
-        text = f"{what}{error.strerror or error}"
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
-            return Trouble(text, exits.NOT_FOUND)
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return Trouble(f"{text} (is it read-only, or another user's?)", exits.STORAGE)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return Trouble(
-                f"{text} (the disk is full: nothing half-written is kept)", exits.STORAGE
-            )
-        return Trouble(text, exits.STORAGE)
-    if isinstance(error, ModuleNotFoundError):
-        return Trouble(
-            f"{error.name} is not installed: pip install -c constraints.txt -e .", exits.NOT_FOUND
-        )
-    return None
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -30,12 +30,7 @@ class Line:
     text: str
 
     def __str__(self) -> str:
-        mark = MARKS[self.state]
-        try:
-            mark.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-        except UnicodeEncodeError:
-            mark = {"good": "ok", "warning": "!", "bad": "x"}[self.state]
-        return f"{mark} {self.text}"
+        return f"{MARKS[self.state]} {self.text}"
 
 
 def look(course: Course) -> Iterator[Line]:

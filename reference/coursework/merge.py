@@ -71,7 +71,7 @@ def untouched(cell: Cell, base: Cell | None, new: Cell | None) -> bool:
         return True
     if any(other is not None and same(cell, other) for other in (base, new)):
         return True
-    if base is not None:
+    if base is not None or "#" in cell.source:
         return False
     try:
         body = parse(cell.source).body

@@ -16,24 +16,12 @@ from __future__ import annotations
 
 import importlib
 import os
+import pkgutil
 from typing import TypeVar
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "budget"]
 
-_MODULES = (
-    "data",
-    "denoisers",
-    "downloads",
-    "losses",
-    "palette",
-    "plots",
-    "prediction",
-    "process",
-    "results",
-    "schedules",
-    "sets2d",
-)
 _BUDGETS = ("full", "small")
 
 T = TypeVar("T")
@@ -53,10 +41,14 @@ def budget(full: T, small: T) -> T:
 
 def __getattr__(name: str):
     """Modules on first use (PEP 562)."""
-    if name in _MODULES:
+    if name in _modules():
         return importlib.import_module(f"undiffuse.{name}")
     raise AttributeError(f"module 'undiffuse' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+    return sorted({*globals(), *_modules()})
+
+
+def _modules() -> set[str]:
+    return {m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")}

@@ -67,7 +67,7 @@ def cosine_alpha_bar(t: Time, s: float = 0.008) -> torch.Tensor:
 
     t: float or floating-point tensor of any shape, in [0, 1]. s >= 0 keeps the first steps from
     being too small. Nichol & Dhariwal 2021, eq. 17, with t for t/T. Returns the shape and dtype
-    of ``t`` (a Python float gives a float64 tensor without dimensions), in [0, 1]. Raises
+    of ``t`` (a Python float gives a float32 tensor without dimensions), in [0, 1]. Raises
     TypeError for integers, ValueError for t outside [0, 1], NaN or s < 0.
     """
     time = _unit_time(t)
@@ -77,7 +77,7 @@ def cosine_alpha_bar(t: Time, s: float = 0.008) -> torch.Tensor:
     def f(u: torch.Tensor) -> torch.Tensor:
         return torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
 
-    return _like(f(time) / f(torch.zeros_like(time)), t)
+    return _like(f(time) / f(torch.zeros_like(time)), t, torch.float32)
 
 
 def sigmoid_alpha_bar(
@@ -91,7 +91,7 @@ def sigmoid_alpha_bar(
     smaller tau makes the middle steeper.
 
     t: float or floating-point tensor of any shape, in [0, 1]. Returns the shape and dtype of
-    ``t`` (a Python float gives float64). Raises TypeError for integers, ValueError for t outside
+    ``t`` (a Python float gives float32). Raises TypeError for integers, ValueError for t outside
     [0, 1], NaN, tau <= 0 or start >= end.
     """
     time = _unit_time(t)
@@ -104,7 +104,7 @@ def sigmoid_alpha_bar(
         return torch.sigmoid((start + u * (end - start)) / tau)
 
     first, last = v(torch.zeros_like(time)), v(torch.ones_like(time))
-    return _like((last - v(time)) / (last - first), t)
+    return _like((last - v(time)) / (last - first), t, torch.float32)
 
 
 def betas_from_alpha_bar(
@@ -324,8 +324,8 @@ def _unit_time(t: Time) -> torch.Tensor:
     return require_between("t", require_finite("t", time), 0.0, 1.0) if time.numel() else time
 
 
-def _like(value: torch.Tensor, given: Time) -> torch.Tensor:
-    return value.to(given.dtype) if isinstance(given, torch.Tensor) else value
+def _like(value: torch.Tensor, given: Time, otherwise: torch.dtype = torch.float64) -> torch.Tensor:
+    return value.to(given.dtype if isinstance(given, torch.Tensor) else otherwise)
 
 
 def _require_sigmas(sigma_min: float, sigma_max: float, rho: float) -> None:

@@ -56,15 +56,18 @@ def notebook(path, source):
 
 
 def test_help_answers_at_once():
-    times = []
-    for _ in range(5):
+    # On a busy machine one run may wait for others: the quickest tells.
+    quickest = 9.0
+    for _ in range(15):
         start = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", "coursework", "--help"], capture_output=True, text=True
         )
-        times.append(time.perf_counter() - start)
+        quickest = min(quickest, time.perf_counter() - start)
+        if quickest < 0.5:
+            break
     assert done.returncode == 0 and "course learn" in done.stdout
-    assert min(times) < 0.5
+    assert quickest < 0.5
 
 
 def test_help_needs_nothing_heavy():
@@ -90,6 +93,15 @@ def test_help_lists_exit_codes_and_commands(run):
     for number, text in exits.MEANS.items():
         assert f"{number}  {text}" in said
         assert f"| {number} | {text} |" in exits.markdown()
+
+
+def test_an_old_console_gets_other_signs(monkeypatch):
+    import io
+
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="cp1252"))
+    cli.say("✓ done · ✗ α é")
+    assert shown.getvalue().decode("cp1252").strip() == "+ done · x ? é".replace("·", "-")
 
 
 def test_without_arguments_help_is_shown(run):
@@ -147,6 +159,14 @@ def test_check_a_right_and_a_wrong_answer(course, run, tmp_path):
     assert "schedules, 0 of 2 points: fails on falling; much signal" in said
     code, said, _ = run("check", course.lessons / f"{small_course.SLUG}.ipynb")
     assert code == exits.NOT_RIGHT and "not attempted" in said
+
+
+def test_points_of_the_own_copy_are_noted(course, run, tmp_path):
+    run("check", notebook(tmp_path / "another.ipynb", small_course.RIGHT))
+    assert progress.load(course).best == {}
+    course.work.mkdir(exist_ok=True)
+    run("check", notebook(course.work / "42_mine.ipynb", small_course.RIGHT))
+    assert progress.load(course).is_solved("42.1")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"cells": 3}'])

