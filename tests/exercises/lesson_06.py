@@ -10,7 +10,7 @@ import math
 
 import torch
 
-from coursework.exercise import Case, Draw, Exercise, Given, Lesson
+from coursework.exercise import Case, Draw, Exercise, Given, Lesson, Tol
 
 LESSON = Lesson(
     "06",
