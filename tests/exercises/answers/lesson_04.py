@@ -864,8 +864,8 @@ class Downsample(Downsample):
 
 @a_resampling.misconception(
     "down-crops",
-    "Odd sizes are rounded down: you cut off their last row and column, or pad on the left and at the "
-    "top only. No kernel has its centre there, and what they held is half lost.",
+    "Odd sizes are rounded down: you cut off their last row and column, or pad on the left and at "
+    "the top only. No kernel has its centre there, and what they held is half lost.",
 )
 class Downsample(Downsample):
     def forward(self, x):
@@ -1149,7 +1149,8 @@ class _Steps(UNet):
     "The way up takes the skips in the order in which they were made, the finest first. It starts "
     "at the coarsest level: the last one made is the first one needed.",
     detect=crash_says(
-        r"Sizes of tensors must match.*Expected size (7|8|3|4|2) but got size (28|30|12|29|7|13|9)\b"
+        r"Sizes of tensors must match.*"
+        r"Expected size (7|8|3|4|2) but got size (28|30|12|29|7|13|9)\b"
     ),
 )
 class UNet(_Steps):
@@ -1192,7 +1193,8 @@ class UNet(_Steps):
     "You keep one skip for each level, but take two: the second block of the way up gets one of "
     "another level, whose size does not fit. Every block of the way down gives one.",
     detect=crash_says(
-        r"Sizes of tensors must match.*Expected size (7|8|3|4|2) but got size (14|15|6|7|13|9|5)\b"
+        r"Sizes of tensors must match.*"
+        r"Expected size (7|8|3|4|2) but got size (14|15|6|7|13|9|5)\b"
     ),
 )
 class UNet(_Steps):
