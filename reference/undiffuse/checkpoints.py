@@ -56,8 +56,9 @@ def folder() -> Path:
 
 
 def names() -> list[str]:
-    """The shipped checkpoints."""
-    return sorted(p.stem for p in folder().glob("*.safetensors"))
+    """The shipped checkpoints (classifiers, which lie beside them, are not among these)."""
+    found = (p.stem for p in folder().glob("*.safetensors"))
+    return sorted(name for name in found if not name.endswith("_classifier"))
 
 
 def save(
