@@ -32,7 +32,7 @@ import math
 
 import torch
 
-from coursework import check, hint  # noqa: F401
+from coursework import check, hint
 from undiffuse import budget, data, denoisers, metrics, plots, schedules, sets2d
 
 # %% [markdown]
@@ -209,16 +209,17 @@ def or_library(own):
 # In 02.6 you wrote the step back from $x_t$ to $x_{t-1}$ for a known $x_0$: a Gaussian whose mean
 # mixes $x_0$ and $x_t$. When sampling, $x_0$ is not known. DDPM (Ho, Jain, Abbeel 2020) puts the
 # network's guess in its place. With $\hat\varepsilon$ the network's estimate of the noise, and the
-# guess $\hat x_0 = (x_t - \sqrt{1 - \bar\alpha_t}\,\hat\varepsilon) / \sqrt{\bar\alpha_t}$, the mean
-# simplifies, and the step is
+# guess $\hat x_0 = (x_t - \sqrt{1 - \bar\alpha_t}\,\hat\varepsilon) / \sqrt{\bar\alpha_t}$, the
+# mean simplifies, and the step is
 #
 # $$x_{t-1} = \frac{1}{\sqrt{\alpha_t}} \Big( x_t - \frac{\beta_t}{\sqrt{1 - \bar\alpha_t}}\,
 # \hat\varepsilon \Big) + \sqrt{\beta_t}\; z, \qquad z \sim \mathcal N(0, I).$$
 #
 # $\beta_t$ is the variance that step $t$ added on the way up, $\alpha_t = 1 - \beta_t$, and
-# $\bar\alpha_t$ the product of all $\alpha$ up to $t$. Read it from the inside: take out a *share* of
-# the noise, $\beta_t / \sqrt{1 - \bar\alpha_t}$, much less than all of it, since a guess made from
-# so far away is not to be trusted; undo the shrinking of this one step; add a little new noise.
+# $\bar\alpha_t$ the product of all $\alpha$ up to $t$. Read it from the inside: take out a *share*
+# of the noise, $\beta_t / \sqrt{1 - \bar\alpha_t}$, much less than all of it, since a guess made
+# from so far away is not to be trusted; undo the shrinking of this one step; add a little new
+# noise.
 #
 # Why new noise, when noise is what we want to be rid of? The guess is an average over all data that
 # fit. A step straight towards an average leaves the spread too small. The random part puts back
@@ -432,15 +433,16 @@ g = torch.Generator().manual_seed(5)
 recalled = ddpm_sample(memory, (8, 1, 28, 28), few_steps, g)
 far = torch.cdist(recalled.flatten(1), few.flatten(1))
 nearest = few[far.argmin(1)]
-fig = plots.compare_images(recalled, nearest, names=("sampled", "nearest of 300"))
+names = ("sampled", "nearest of 300")
+fig = plots.compare_images(recalled, nearest, names=names, difference=False)
 plots.show(
     fig,
-    alt="Eight sampled digits, below each the nearest of the 300 given ones, and their difference: "
-    "the pairs are the same digits, and the differences show grain only.",
-    caption="Every sample is one of the 300 digits, with the little grain of the first noise level.",
+    alt="Eight sampled digits, and below each the nearest of the 300 given ones: each pair is one "
+    "and the same digit.",
+    caption="Every sample is one of the 300 digits.",
 )
 apart = torch.cdist(few.flatten(1), few.flatten(1)).fill_diagonal_(math.inf).amin(1)
-print(f"distance to the nearest of the 300: {far.amin(1).mean():.2f}")
+print(f"from a sample to the nearest of the 300: {far.amin(1).mean():.5f}")
 print(f"from one of the 300 to the nearest other: {apart.mean():.2f}")
 
 # %% [markdown]
@@ -452,9 +454,10 @@ print(f"from one of the 300 to the nearest other: {apart.mean():.2f}")
 # %% [markdown]
 # ## The other variance
 #
-# DDPM's authors tried two variances for the noise of a step: $\beta_t$, and the posterior's of 02.6,
-# $\tilde\beta_t = \frac{1 - \bar\alpha_{t-1}}{1 - \bar\alpha_t} \beta_t$. The first is exact for data
-# that are pure noise already, the second for data that are a single point; all others lie between.
+# DDPM's authors tried two variances for the noise of a step: $\beta_t$, and the posterior's of
+# 02.6, $\tilde\beta_t = \frac{1 - \bar\alpha_{t-1}}{1 - \bar\alpha_t} \beta_t$. The first is exact
+# for data that are pure noise already, the second for data that are a single point; all others lie
+# between.
 
 # %% [markdown]
 # <!-- exercise 06.10 -->
@@ -523,8 +526,8 @@ for steps in (10, 50, 1000):
 #
 # Look at the pieces again. From $x_t$ and $\hat\varepsilon$ follows a guess $\hat x_0$. If you
 # believed it, you could go to *any* level $s$ at once: put noise on $\hat x_0$ as 02.2 does. Which
-# noise? The one that you have, $\hat\varepsilon$, or a new one, or a mixture of both whose variances
-# add up. That is DDIM (Song, Meng, Ermon 2020):
+# noise? The one that you have, $\hat\varepsilon$, or a new one, or a mixture of both whose
+# variances add up. That is DDIM (Song, Meng, Ermon 2020):
 #
 # $$x_s = \sqrt{\bar\alpha_s}\;\hat x_0 + \sqrt{1 - \bar\alpha_s - \varsigma^2}\;\hat\varepsilon
 # + \varsigma\, z, \qquad
@@ -659,8 +662,8 @@ plots.show(
 )
 
 # %% [markdown]
-# With $\eta = 0$ there is something to converge *to*: a fixed map from noise to pictures, which more
-# steps approximate better. That map is the subject of the next part.
+# With $\eta = 0$ there is something to converge *to*: a fixed map from noise to pictures, which
+# more steps approximate better. That map is the subject of the next part.
 
 # %% [markdown]
 # ## Primer: ODEs and SDEs as small steps
@@ -669,17 +672,17 @@ plots.show(
 #
 # **An ordinary differential equation (ODE)** says how fast something changes, depending on where it
 # is: $\mathrm dx / \mathrm dt = f(x, t)$. To follow it on a computer, take small steps: go from
-# $x$ to $x + f(x, t)\,\Delta t$. This is *Euler's method*. It pretends that the speed stays the same
-# during the step, and is wrong by an amount that grows with the square of $\Delta t$; the number of
-# steps grows as $1 / \Delta t$; so the error at the end is proportional to $\Delta t$. Twice as many
-# steps, half the error: a method of *order* 1. Order 2 means a quarter.
+# $x$ to $x + f(x, t)\,\Delta t$. This is *Euler's method*. It pretends that the speed stays the
+# same during the step, and is wrong by an amount that grows with the square of $\Delta t$; the
+# number of steps grows as $1 / \Delta t$; so the error at the end is proportional to $\Delta t$.
+# Twice as many steps, half the error: a method of *order* 1. Order 2 means a quarter.
 #
 # **A stochastic differential equation (SDE)** adds chance:
 # $\mathrm dx = f\,\mathrm dt + g\,\mathrm dw$. In a step of length $\Delta t$ it adds noise of
 # variance $g^2 \Delta t$, independent of all that was before. Variances of independent parts add
 # up, so that the noise of a second has the same variance whether it came in 10 steps or in 1,000.
-# Its *deviation* per step is then $g \sqrt{\Delta t}$. Whoever writes $\Delta t$ there gets noise that
-# vanishes as the steps get small.
+# Its *deviation* per step is then $g \sqrt{\Delta t}$. Whoever writes $\Delta t$ there gets noise
+# that vanishes as the steps get small.
 
 # %%
 print("dx/dt = -x from 1, until t = 1, where x should be exp(-1)")
@@ -699,8 +702,8 @@ for steps in (10, 100, 1000):
 # ## One variable for all schedules
 #
 # DDPM has 1,000 steps of $\beta$, another model another schedule, EDM (Karras et al. 2022) a noise
-# level $\sigma$ and no $\alpha$ at all. Do they need different samplers? Divide $x_t$ by the factor of
-# the data:
+# level $\sigma$ and no $\alpha$ at all. Do they need different samplers? Divide $x_t$ by the factor
+# of the data:
 #
 # $$u = \frac{x_t}{\sqrt{\bar\alpha_t}} = x_0 + \sigma_t\,\varepsilon .$$
 #
@@ -729,7 +732,8 @@ def sigma_from_alpha_bar(alpha_bar: torch.Tensor) -> torch.Tensor:
 check("06.9")
 
 # %% [markdown]
-# Put $x_t = \sqrt{\bar\alpha_t}\,u$ into DDIM's step with $\eta = 0$. Everything but one line cancels:
+# Put $x_t = \sqrt{\bar\alpha_t}\,u$ into DDIM's step with $\eta = 0$. Everything but one line
+# cancels:
 #
 # $$u_s = u_t + (\sigma_s - \sigma_t)\;\hat\varepsilon .$$
 #
@@ -739,8 +743,8 @@ check("06.9")
 # = \frac{u - D(u, \sigma)}{\sigma},$$
 #
 # where $D(u, \sigma)$ is the denoiser's estimate of $x_0$. It is called the *probability flow*: it
-# carries the distribution at one noise level exactly into that at any other (Song et al. 2021). DDIM
-# is Euler's method for it, and nothing in it knows which schedule the model was trained with.
+# carries the distribution at one noise level exactly into that at any other (Song et al. 2021).
+# DDIM is Euler's method for it, and nothing in it knows which schedule the model was trained with.
 
 # %% [markdown]
 # ## Euler and Heun
@@ -845,16 +849,22 @@ for i in range(len(way) - 1):
     line.append(heun_sample(denoise_two, way[i : i + 2], line[-1]))
 line = torch.stack(line)[..., 0]
 exact = torch.stack([quantiles(float(s), share) for s in way[::10]])
+names = [f"{100 * q:.0f} %" for q in share.tolist()]
 fig = plots.curves(
-    {f"{100 * q:.0f} %": line[:, k] for k, q in enumerate(share.tolist())},
+    {name: line[:, k] for k, name in enumerate(names)},
     way,
-    xlabel="noise level, from right to left",
+    xlabel="noise level (the way goes from right to left)",
     ylabel="x",
+    roles=dict.fromkeys(names, "model"),
 )
 ax = fig.axes[0]
+ax.get_legend().remove()
+for name, at in zip(names, line[0].tolist()):
+    ax.annotate(name, (5.0, at), xytext=(8, 0), textcoords="offset points", va="center")
+for drawn in ax.lines:
+    drawn.set(linestyle="-", marker="")
 ax.plot(way[::10].expand(9, -1).T, exact, "x", color="black", markersize=6)
 ax.set_xscale("symlog", linthresh=0.1)
-ax.legend(ncols=1, fontsize=7, title="below it", loc="center left", bbox_to_anchor=(1.0, 0.5))
 plots.show(
     fig,
     alt="Nine lines from the right, evenly fanned out at noise level 5, to the left, where they "
@@ -886,9 +896,9 @@ print(f"largest distance from the exact quantiles at the end: {off:.1e}")
 # %% [markdown]
 # <!-- exercise 06.6 -->
 #
-# Write it. `alpha` and `sigma` are functions of time. The steps need not be even in $\lambda$. In the
-# first step there is no step before: take $\bar D = D_0$. In a step to $\sigma = 0$ (only the last
-# may be) $h$ is infinite: take $\bar D = D_i$ there too.
+# Write it. `alpha` and `sigma` are functions of time. The steps need not be even in $\lambda$. In
+# the first step there is no step before: take $\bar D = D_0$. In a step to $\sigma = 0$ (only the
+# last may be) $h$ is infinite: take $\bar D = D_i$ there too.
 
 
 # %% tags=["answer"] exercise="06.6"
@@ -946,15 +956,11 @@ share = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)
 begin, wanted = quantiles(5.0, share)[:, None], quantiles(0.2, share)[:, None]
 errors, slopes = {}, {}
 for name, solve in solvers.items():
-    errors[name] = torch.stack(
-        [
-            (
-                solve(denoise_two, schedules.karras_sigmas(k + 1, 0.2, 5.0, dtype=torch.float64), begin)
-                - wanted
-            ).abs().max()
-            for k in step_counts.tolist()
-        ]
-    )  # fmt: skip
+    found = []
+    for k in step_counts.tolist():
+        sigmas = schedules.karras_sigmas(k + 1, 0.2, 5.0, dtype=torch.float64)
+        found.append((solve(denoise_two, sigmas, begin) - wanted).abs().max())
+    errors[name] = torch.stack(found)
     x, y = step_counts.double().log(), errors[name].log()
     slopes[name] = -float(((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum())
     ratio = float(errors[name][0] / errors[name][1])
@@ -998,15 +1004,15 @@ print(
 # > **Fréchet distance (FD), in one paragraph.** Describe each image by a few numbers (*features*).
 # > Take the mean and the covariance of these over real images, and over samples. FD is the squared
 # > distance between the means, plus a term for how the covariances differ:
-# > $\lVert m_1 - m_2\rVert^2 + \mathrm{tr}\,(C_1 + C_2 - 2\,(C_1 C_2)^{1/2})$. It is 0 if both agree.
-# > For finitely many samples it is never 0, so it is always read beside its floor. Here the features
-# > are the 24 directions in which the digits vary most. Lesson 08 takes features from a classifier,
-# > and takes FD itself apart.
+# > $\lVert m_1 - m_2\rVert^2 + \mathrm{tr}\,(C_1 + C_2 - 2\,(C_1 C_2)^{1/2})$. It is 0 if both
+# > agree. For finitely many samples it is never 0, so it is always read beside its floor. Here the
+# > features are the 24 directions in which the digits vary most. Lesson 08 takes features from a
+# > classifier, and takes FD itself apart.
 #
 # Four samplers are compared at equal numbers of *calls*, not steps. All visit the same kind of
-# levels, from $\sigma = 80$ to 0.02, even in $\sigma^{1/7}$ (01.7), and then 0. DDPM here is `ddim_step`
-# with $\eta = 1$ on those levels, written as $\bar\alpha = 1 / (1 + \sigma^2)$: one variable, all
-# schedules.
+# levels, from $\sigma = 80$ to 0.02, even in $\sigma^{1/7}$ (01.7), and then 0. DDPM here is
+# `ddim_step` with $\eta = 1$ on those levels, written as $\bar\alpha = 1 / (1 + \sigma^2)$: one
+# variable, all schedules.
 
 
 # %%
@@ -1099,7 +1105,8 @@ plots.show(
     "axes. All four fall and then run flat into the band of real against real: DPM-Solver++ "
     "first, then Heun and Euler, DDPM last.",
     caption="In the plane. Bands: three seeds. The grey band is what real points have among each "
-    "other. Where a curve has reached it, further calls buy nothing.",
+    "other. Where a curve has reached it, further calls buy nothing. (At one count all samplers "
+    "have the same starts and the same real points, so that curves at the floor run together.)",
 )
 
 # %% tags=["figure", "slow"]
@@ -1123,8 +1130,8 @@ found_px, floors_px = distances(digits, fd, images_start, calls_px, n_px)
 fig = curve_of(found_px, floors_px, calls_px, f"FD, n = {n_px}")
 plots.show(
     fig,
-    alt="Fréchet distance of sampled digits over the number of calls. All samplers fall steeply and "
-    "then run flat into the band of real against real, DPM-Solver++ first and DDPM last.",
+    alt="Fréchet distance of sampled digits over the number of calls. All samplers fall steeply "
+    "and then run flat into the band of real against real, DPM-Solver++ first and DDPM last.",
     caption="The same for digits. Three seeds.",
 )
 
@@ -1163,11 +1170,14 @@ for world, found, floors, calls in (
             {
                 "world": world,
                 "sampler": name,
-                **{f"{k} calls": float(values[:, calls.index(k)].mean()) for k in calls[::2]},
-                "spread at the end": float(values[:, -1].max() - values[:, -1].min()),
+                "with 5 calls": float(values[:, calls.index(5)].mean()),
+                "with 10": float(values[:, calls.index(10)].mean()),
+                "with the most": float(values[:, -1].mean()),
+                "most calls": calls[-1],
+                "its spread": float(values[:, -1].max() - values[:, -1].min()),
                 "floor": float(floors.mean()),
+                "largest floor": float(floors.max()),
                 "calls to the floor": reached[world][name],
-                "most calls tried": calls[-1],
             }
         )
 flat = {w: {s: c for s, c in r.items() if c is not None} for w, r in reached.items()}
@@ -1187,6 +1197,11 @@ result = record(
     seeds=(0, 1, 2),
     n={"plane": n_2d, "digits": n_px},
     floors={"plane": floors_2d, "digits": floors_px},
+    calls={"plane": calls_2d, "digits": calls_px},
+    curves={
+        "plane": {name: v.mean(0) for name, v in found_2d.items()},
+        "digits": {name: v.mean(0) for name, v in found_px.items()},
+    },
     distance={"plane": "energy distance", "digits": "FD on 24 principal directions"},
 )
 
@@ -1213,12 +1228,9 @@ rows = [
     }
     for w in flat
 ]
-saved = [r["published over quickest"] for r in rows if r["published over quickest"]]
 verdict = (
-    f"the number of calls is a choice of the sampler: {min(saved):.0f} to {max(saved):.0f} times "
-    "fewer than 1,000 reach the floor with an exact denoiser"
-    if saved
-    else "the floor was not reached within the calls tried"
+    "the number of calls is a choice of the sampler: with an exact denoiser the floor takes "
+    + (" and ".join(f"{least[w]} calls ({w})" for w in flat if least[w]) or "more than those tried")
 )
 result = record("C5-calls-analytic", rows, verdict=verdict, seeds=(0, 1, 2))
 
@@ -1282,15 +1294,17 @@ fig.axes[0].set_xticks(calls_eta, [str(k) for k in calls_eta])
 fig.axes[0].minorticks_off()
 plots.show(
     fig,
-    alt="Energy distance over calls with a denoiser that is off, for eta 0, 0.5 and 1. None "
-    "reaches the floor; with eta 0 the curve is flat from few calls on, with eta 1 it starts "
-    "higher and ends lowest.",
-    caption="With a wrong denoiser every curve flattens above the floor. Three seeds.",
+    alt="Energy distance over calls with a denoiser that is off, for eta 0, 0.5 and 1. With eta 0 "
+    "the curve is lowest at 10 calls and then flat, above the floor. With 0.5 and 1 it starts "
+    "higher, crosses that of eta 0 between 25 and 50 calls, and goes on down to the floor.",
+    caption="Few calls: noise harms. Many calls: it repairs what the denoiser does wrong. Three "
+    "seeds.",
 )
 for size in (0.0, 0.15):
     cells = ", ".join(
-        f"η = {eta:g}: {outcome[size, eta][:, 0].mean():.4f} to {outcome[size, eta][:, -1].mean():.4f}"
+        f"η = {eta:g}: {first:.4f} to {last:.4f}"
         for eta in etas
+        for first, last in [outcome[size, eta].mean(0)[[0, -1]].tolist()]
     )
     print(f"error {size:g}: from {calls_eta[0]} to {calls_eta[-1]} calls, {cells}")
 ends = {eta: outcome[0.15, eta][:, -1] for eta in etas}
@@ -1302,9 +1316,10 @@ print(
 )
 
 # %% [markdown]
-# One error of one kind: another field, or an error at small noise only, may turn the result. Karras
-# et al. (2022) found that random steps helped some networks and harmed others, and tuned the amount
-# for each. What holds in general is the shape: more steps do not remove the network's error.
+# This is one error of one kind: another field, or one at small noise only, may turn the result.
+# Karras et al. (2022) found that random steps helped some networks and harmed others, and tuned the
+# amount for each. What holds in general: a deterministic solver with more and more steps converges
+# to what the *wrong* denoiser's flow gives, and no number of steps takes it further.
 
 # %% [markdown] tags=["remark"]
 # What did you guess (4), and what did you find? At which number of calls does the answer change?
@@ -1417,9 +1432,9 @@ plots.show(
 #
 # $$\mathrm dx = -\tfrac12 \beta(t)\, x\, \mathrm dt + \sqrt{\beta(t)}\;\mathrm dw,$$
 #
-# where $\beta(t)$ is the rate at which noise comes in. Anderson (1982) showed that such a process can
-# be run backwards, and all that is needed is the *score* (03.4), the gradient of the log density of
-# the noisy data. A step back in time by $d > 0$ is
+# where $\beta(t)$ is the rate at which noise comes in. Anderson (1982) showed that such a process
+# can be run backwards, and all that is needed is the *score* (03.4), the gradient of the log
+# density of the noisy data. A step back in time by $d > 0$ is
 #
 # $$x \leftarrow x + d\,\beta(t) \left( \tfrac12 x + \nabla_x \log p_t(x) \right)
 # + \sqrt{d\,\beta(t)}\; z .$$
@@ -1430,9 +1445,9 @@ plots.show(
 # %% [markdown]
 # <!-- exercise 06.8 -->
 #
-# Write it. Score and $\beta$ are those at the time you come from, `ts[i]`. One standard normal tensor
-# per step, in order, `torch.randn(x.shape, generator=generator, dtype=x.dtype)`. The last step adds
-# no noise (you need not draw it).
+# Write it. Score and $\beta$ are those at the time you come from, `ts[i]`. One standard normal
+# tensor per step, in order, `torch.randn(x.shape, generator=generator, dtype=x.dtype)`. The last
+# step adds no noise (you need not draw it).
 
 
 # %% tags=["answer"] exercise="06.8"
@@ -1464,9 +1479,9 @@ check("06.8")
 
 
 # %% [markdown]
-# DDPM's linear schedule with 1,000 steps is $\beta(t) = 0.1 + 19.9\,t$ for $t$ from 0 to 1: a beta per
-# step, times the number of steps. Its $\bar\alpha(t)$ is $\exp(-0.1\,t - 9.95\,t^2)$. How many steps
-# does the SDE need in the plane?
+# DDPM's linear schedule with 1,000 steps is $\beta(t) = 0.1 + 19.9\,t$ for $t$ from 0 to 1: a beta
+# per step, times the number of steps. Its $\bar\alpha(t)$ is $\exp(-0.1\,t - 9.95\,t^2)$. How many
+# steps does the SDE need in the plane?
 
 
 # %% tags=["figure", "slow"]
@@ -1487,23 +1502,26 @@ def plane_score(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     return (ab.sqrt() * x0 - x) / (1 - ab)
 
 
-calls_sde = budget(full=[25, 50, 100, 200, 400, 800], small=[25, 50, 100])
-by_sde, by_ddpm = [], []
+calls_sde = budget(full=[6, 9, 13, 18, 25, 50, 100, 200], small=[6, 13, 25])
+both = {"Euler-Maruyama": [], "DDPM on the same times": []}
 for seed in (0, 1, 2):
-    rows = [], []
+    rows = {name: [] for name in both}
     for k in calls_sde:
-        g = torch.Generator().manual_seed(1000 * seed + k)
         ts = torch.linspace(1, 0.03, k + 1, dtype=torch.float64) ** 2  # smaller steps near the data
-        noise = points_start(n_2d, g)
-        made = or_library(euler_maruyama_sample)(plane_score, rate, ts, noise, g)
-        rows[0].append(energy(made, plane.draw(n_2d, g)))
         sigmas = torch.cat([sigma_from_alpha_bar(kept(ts[:-1])), torch.zeros(1)])
-        made = ddpm(plane.denoise, sigmas, noise / float(kept(ts[0])) ** 0.5, g)
-        rows[1].append(energy(made, plane.draw(n_2d, g)))
-    by_sde.append(rows[0])
-    by_ddpm.append(rows[1])
+        for name, row in rows.items():
+            g = torch.Generator().manual_seed(1000 * seed + k)
+            noise = points_start(n_2d, g)
+            if name == "Euler-Maruyama":
+                made = or_library(euler_maruyama_sample)(plane_score, rate, ts, noise, g)
+            else:
+                made = ddpm(plane.denoise, sigmas, noise / float(kept(ts[0])) ** 0.5, g)
+            row.append(energy(made, plane.draw(n_2d, g)))
+    for name, row in rows.items():
+        both[name].append(row)
+both = {name: torch.tensor(rows) for name, rows in both.items()}
 fig = plots.curves(
-    {"Euler-Maruyama": torch.tensor(by_sde), "DDPM on the same times": torch.tensor(by_ddpm)},
+    both,
     calls_sde,
     xlabel="network calls",
     ylabel="energy distance",
@@ -1518,60 +1536,63 @@ fig.axes[0].minorticks_off()
 plots.show(
     fig,
     alt="Energy distance over calls for Euler-Maruyama and for DDPM on the same times. Both fall "
-    "to the floor; at few calls Euler-Maruyama is much worse.",
-    caption="Two ways to take a step of the same SDE. DDPM's step knows the linear part exactly.",
+    "to the floor.",
+    caption="Two ways to take a step of the same SDE. Three seeds.",
 )
+for name, calls in enough(both, floors_2d, calls_sde).items():
+    print(f"{name}: at the floor from {calls} calls on" if calls else f"{name}: not yet there")
 
 # %% [markdown]
-# Both make the same random walk in the limit of small steps. The naive step needs more of them.
+# Both make the same random walk in the limit of small steps. They differ in how they treat a step
+# that is not small.
 #
-# How do the walks themselves differ from those of the flow? From the same six starts, in the
-# plane: once without noise, once with.
+# How do the walks differ from the flow? In one dimension all can be seen at once: one start, the
+# mixture of two Gaussians from above, once along the flow (which takes *half* the score and no
+# noise), and six times along the SDE.
 
 # %% tags=["figure"]
-starts = 1.4 * torch.tensor(
-    [[1.0, 0.2], [0.3, 1.1], [-0.9, 0.6], [-0.7, -0.8], [0.4, -1.0], [1.1, -0.5]]
-)
-starts = starts.double()
-trails = []
-times = torch.linspace(1, 0.03, 200, dtype=torch.float64) ** 2
-for random in (False, True):
-    x, trail, g = starts.repeat(2, 1), [], torch.Generator().manual_seed(2)
-    for t, to in zip(times[:-1], times[1:]):
-        trail.append(x)
-        d, pull = t - to, plane_score(x, t)
-        if random:
+times = torch.linspace(1, 0.03, 250, dtype=torch.float64) ** 2
+way, g = {}, torch.Generator().manual_seed(4)
+for name in ("flow", *(f"walk {k}" for k in range(1, 7))):
+    x, trail = torch.full((1, 1), 0.35, dtype=torch.float64), []
+    for i in range(len(times) - 1):
+        trail.append(float(x))
+        t, d, ab = times[i], times[i] - times[i + 1], kept(times[i])
+        x0 = denoise_two(x / ab.sqrt(), sigma_from_alpha_bar(ab))
+        pull = (ab.sqrt() * x0 - x) / (1 - ab)
+        if name == "flow":
+            x = x + d * rate(t) * (x + pull) / 2
+        else:
             z = torch.randn(x.shape, generator=g, dtype=x.dtype)
             x = x + d * rate(t) * (x / 2 + pull) + (d * rate(t)).sqrt() * z
-        else:
-            x = x + d * rate(t) * (x + pull) / 2
-    trails.append(torch.stack(trail))
-behind = plane.draw(600, torch.Generator().manual_seed(0))
-for trail, title in zip(trails, ("probability flow: no noise", "reverse SDE: the same starts")):
-    fig = plots.trajectories2d(trail, data=behind, limits=3.6, title=title)
-    plots.show(
-        fig,
-        alt=f"Paths in the plane from twelve starts at six places to the clusters ({title}). "
-        + (
-            "Smooth curves; the two paths from each place are the same."
-            if trail is trails[0]
-            else "Jagged walks; from one place they end in different clusters."
-        ),
-        caption=(
-            "The flow: smooth, and the same each time."
-            if trail is trails[0]
-            else "The SDE: two walks from each start go their own ways. At every level, *all* "
-            "walks together have the same distribution as with the flow."
-        ),
-    )
+    way[name] = torch.tensor(trail)
+fig = plots.curves(way, times[:-1], xlabel="t", ylabel="x", roles={"flow": "expected"})
+ax = fig.axes[0]
+for drawn in ax.lines:
+    flow = drawn.get_label() == "flow"
+    drawn.set(marker="", linestyle="-", linewidth=2.4 if flow else 0.8, zorder=3 if flow else 2)
+    drawn.set_label(drawn.get_label() if flow or drawn.get_label() == "walk 1" else "_")
+    if not flow:
+        drawn.set_color("0.55")
+ax.lines[1].set_label("six walks of the SDE")
+ax.legend(frameon=False)
+ax.invert_xaxis()
+plots.show(
+    fig,
+    alt="From one start at the left, t = 1, a smooth thick line leads to one of two values at the "
+    "right, t = 0. Six thin jagged walks from the same start scatter at once, and end at either "
+    "of the two values.",
+    caption="The flow is smooth and always the same. The walks forget where they began. At every "
+    "$t$, all walks from all starts together have the same distribution as with the flow.",
+)
 
 # %% [markdown]
 # ## What to remember
 #
 # - Sampling asks the denoiser again and again, each time from nearer. DDPM adds noise in each step;
 #   DDIM with $\eta = 0$ adds none, and the start alone decides the picture.
-# - In $u = x_t / \sqrt{\bar\alpha_t}$ and $\sigma$ all schedules are one, and DDIM is Euler's method for
-#   the probability flow.
+# - In $u = x_t / \sqrt{\bar\alpha_t}$ and $\sigma$ all schedules are one, and DDIM is Euler's
+#   method for the probability flow.
 # - Order 1 halves the error with twice the steps, order 2 quarters it. DPM-Solver++ has order 2
 #   with one call a step.
 # - More steps help until the solver's error sinks below the floor, or below the network's own
@@ -1588,10 +1609,11 @@ for trail, title in zip(trails, ("probability flow: no noise", "reverse SDE: the
 # - Song, Meng, Ermon 2020, [Denoising diffusion implicit models](https://arxiv.org/abs/2010.02502):
 #   eq. 12 and 16, and section 4.3 on Euler's method and inversion.
 # - Song, Sohl-Dickstein, Kingma, Kumar, Ermon, Poole 2021,
-#   [Score-based generative modeling through SDEs](https://arxiv.org/abs/2011.13456): the reverse SDE
-#   and the probability flow.
+#   [Score-based generative modeling through SDEs](https://arxiv.org/abs/2011.13456): the reverse
+#   SDE and the probability flow.
 # - Karras, Aittala, Aila, Laine 2022,
 #   [Elucidating the design space of diffusion-based generative models](https://arxiv.org/abs/2206.00364):
 #   the change of variables, Heun's method, and when noise helps.
-# - Lu, Zhou, Bao, Chen, Li, Zhu 2022, [DPM-Solver++](https://arxiv.org/abs/2211.01095): algorithm 2.
+# - Lu, Zhou, Bao, Chen, Li, Zhu 2022, [DPM-Solver++](https://arxiv.org/abs/2211.01095):
+#   algorithm 2.
 # - Anderson 1982, [Reverse-time diffusion equation models](https://doi.org/10.1016/0304-4149(82)90051-5).
