@@ -342,7 +342,7 @@ guided_sample = Exercise(
         "torch.cat joins two batches along the first axis; .chunk(2) cuts the answer into the two "
         "halves again, in the order in which you joined them.",
         "torch.full_like(y, null) makes the second half of the labels.",
-        "Each pair of neighbours in `times` is one step: zip(times, times[1:]) runs over them.",
+        "Each pair of neighbours in `times` is one step; itertools.pairwise(times) runs over them.",
     ),
     library=("undiffuse.guidance.guided", "undiffuse.guidance.batched_cfg"),
 )

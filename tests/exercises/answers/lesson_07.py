@@ -2,6 +2,7 @@
 
 import math
 import random
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -588,7 +589,7 @@ a_guided_sample = Answers("07.4")
 def guided_sample(model, x, y, null, scale, times, step):
     labels = torch.cat([y, torch.full_like(y, null)])
     with torch.no_grad():
-        for t, t_next in zip(times, times[1:]):
+        for t, t_next in pairwise(times):
             eps = model(torch.cat([x, x]), t, labels)
             eps_cond, eps_uncond = eps.chunk(2)
             x = step(x, cfg(eps_cond, eps_uncond, scale), t, t_next)
@@ -756,7 +757,7 @@ def guided_sample(model, x, y, null, scale, times, step):
     n = len(x)
     both, labels = torch.cat([x, x]), torch.cat([y, torch.full_like(y, null)])
     with torch.no_grad():
-        for t, t_next in zip(times, times[1:]):
+        for t, t_next in pairwise(times):
             both = step(both, model(both, t, labels), t, t_next)
     return cfg(both[:n], both[n:], scale)
 
@@ -768,7 +769,7 @@ def guided_sample(model, x, y, null, scale, times, step):
 )
 def guided_sample(model, x, y, null, scale, times, step):
     labels = torch.cat([y, torch.full_like(y, null)])
-    for t, t_next in zip(times, times[1:]):
+    for t, t_next in pairwise(times):
         eps = model(torch.cat([x, x]), t, labels)
         eps_cond, eps_uncond = eps.chunk(2)
         x = step(x, cfg(eps_cond, eps_uncond, scale), t, t_next)
@@ -791,7 +792,7 @@ def guided_sample(model, x, y, null, scale, times, step):
 def guided_sample(model, x, y, null, scale, times, step):
     labels = torch.stack([y, torch.full_like(y, null)]).flatten()
     with torch.no_grad():
-        for t, t_next in zip(times, times[1:]):
+        for t, t_next in pairwise(times):
             both = torch.cat([x, x])
             there = step(both, model(both, t.to(x), labels), t, t_next)
             x = cfg(*there.tensor_split(2), scale)
@@ -801,7 +802,7 @@ def guided_sample(model, x, y, null, scale, times, step):
 @a_guided_sample.alternative("half the batch where scale is 1")
 def guided_sample(model, x, y, null, scale, times, step):
     with torch.no_grad():
-        for t, t_next in zip(times, times[1:]):
+        for t, t_next in pairwise(times):
             if scale == 1:
                 eps = model(x, t, y)
             else:
