@@ -578,11 +578,11 @@ plots.show(
 )
 
 # %% [markdown]
-# Recall and coverage measure the same thing, and one of them must be wrong at the last scale. Look
-# at the variance there: the samples have all but collapsed. But a few lie far outside, and their
-# reach, measured among samples, is long enough to swallow half of the real points. A measure that
-# takes its yardstick from the thing it measures can be fooled by it. Coverage takes it from the
-# real points. Lesson 08 collects more such traps.
+# At the last scale two measures of the same thing part, and one of them must be wrong. Look at the
+# variance there: the samples have all but collapsed. But a few lie far outside, and their reach,
+# measured among samples, is long enough to swallow a great many real points. A measure that takes
+# its yardstick from the thing it measures can be fooled by it. Coverage takes its from the real
+# points. Lesson 08 collects more such traps.
 
 # %% tags=["figure"]
 for name in ("recall", "coverage", "variance"):
