@@ -570,7 +570,7 @@ def ddim_step(
     levels = torch.cat([alpha_bar, torch.ones_like(alpha_bar[:1])])  # index -1 is the data
     ab, to = levels[t].reshape(shape), levels[t_prev].reshape(shape)
     variance = eta**2 * (1 - to) / (1 - ab) * (1 - ab / to)
-    keep = (1 - to - variance).sqrt() if eta > 0 else (1 - to).sqrt()
+    keep = (1 - to - variance).sqrt()
     x0 = (x_t - (1 - ab).sqrt().to(x_t.dtype) * eps) / ab.sqrt().to(x_t.dtype)
     x = to.sqrt().to(x_t.dtype) * x0 + keep.to(x_t.dtype) * eps
     return x + variance.sqrt().to(x_t.dtype) * noise if eta > 0 else x
@@ -1111,7 +1111,7 @@ plots.show(
 
 # %% tags=["figure", "slow"]
 spread = digits.draw(4000, torch.Generator().manual_seed(9)).flatten(1)
-features = torch.pca_lowrank(spread, q=24, niter=4)[2]  # (784, 24)
+features = torch.linalg.eigh(torch.cov(spread.T)).eigenvectors[:, -24:]  # (784, 24)
 
 
 def fd(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -662,7 +662,7 @@ def ddim_step(x_t, t, t_prev, eps, alpha_bar, eta=0.0, noise=None):
     levels = torch.cat([alpha_bar, torch.ones_like(alpha_bar[:1])])  # index -1 is the data
     ab, to = levels[t].reshape(shape), levels[t_prev].reshape(shape)
     variance = eta**2 * (1 - to) / (1 - ab) * (1 - ab / to)
-    keep = (1 - to - variance).sqrt() if eta > 0 else (1 - to).sqrt()
+    keep = (1 - to - variance).sqrt()
     x0 = (x_t - (1 - ab).sqrt().to(x_t.dtype) * eps) / ab.sqrt().to(x_t.dtype)
     x = to.sqrt().to(x_t.dtype) * x0 + keep.to(x_t.dtype) * eps
     return x + variance.sqrt().to(x_t.dtype) * noise if eta > 0 else x
