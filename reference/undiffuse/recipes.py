@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 import tomllib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from undiffuse.schedules import Schedule, cosine_schedule, flow_schedule, linear_schedule
 from undiffuse.schedules import sigmoid_schedule as _sigmoid
+from undiffuse.unet import UNet
 
 SCHEDULES = {
     "cosine": cosine_schedule,
@@ -37,6 +40,7 @@ class Recipe:
     prediction) or "min-snr". steps, batch, lr, warmup, final_lr, weight_decay, clip: as named. ema:
     decay of the averaged weights. drop_labels: share of labels dropped for guidance. shift, flip:
     augmentation. seconds: if above 0, ``steps`` is replaced by what the machine does in this time.
+    Entries of the wrong kind, out of range or unknown raise RecipeError.
     """
 
     name: str
@@ -71,16 +75,32 @@ class Recipe:
             value = getattr(self, key)
             if value not in known:
                 raise RecipeError(f"{key} = {value!r}; it may be {', '.join(known)}")
-        for key in ("steps", "batch"):
-            value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise RecipeError(f"{key} = {value!r}; a whole number of at least 1 is wanted")
-        if not 0 < self.lr < 1:
-            raise RecipeError(f"lr = {self.lr!r}; a number between 0 and 1 is wanted")
-        if not 0 <= self.ema < 1:
-            raise RecipeError(f"ema = {self.ema!r}; a number in [0, 1) is wanted")
-        if not 0 <= self.drop_labels <= 1:
-            raise RecipeError(f"drop_labels = {self.drop_labels!r}; a share in [0, 1] is wanted")
+        for key, least in (("steps", 1), ("batch", 1), ("warmup", 0), ("shift", 0), ("seed", 0)):
+            self._number(key, least, whole=True)
+        if self.n is not None:
+            self._number("n", 1, whole=True)
+        for key in ("seconds", "final_lr", "weight_decay", "clip"):
+            self._number(key, 0)
+        for key, range_, fits in (
+            ("lr", "above 0 and below 1", lambda v: 0 < v < 1),
+            ("ema", "in [0, 1)", lambda v: 0 <= v < 1),
+            ("drop_labels", "in [0, 1]", lambda v: 0 <= v <= 1),
+        ):
+            self._number(key, 0)
+            if not fits(getattr(self, key)):
+                raise RecipeError(f"{key} = {getattr(self, key)!r}; a number {range_} is wanted")
+        given_by_data = {"in_channels", "dims"}
+        options = set(inspect.signature(UNet).parameters) - given_by_data
+        _refuse_unknown(self.network, sorted(options), "network")
+        options = inspect.signature(SCHEDULES[self.schedule]).parameters
+        _refuse_unknown(self.schedule_options, options, "schedule_options")
+
+    def _number(self, key: str, least: float, whole: bool = False) -> None:
+        value = getattr(self, key)
+        kind = int if whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kind) or not value >= least:
+            what = "whole number" if whole else "number"
+            raise RecipeError(f"{key} = {value!r}; a {what} of at least {least} is wanted")
 
     def make_schedule(self) -> Schedule:
         """The forward process."""
@@ -91,16 +111,22 @@ class Recipe:
         return asdict(self)
 
 
-def from_dict(data: dict[str, Any], where: str = "the recipe") -> Recipe:
-    """A recipe from plain data; an unknown key raises RecipeError with the nearest known one."""
-    known = {f.name for f in fields(Recipe)}
-    for key in data:
+def _refuse_unknown(given: Any, known: Iterable[str], where: str) -> None:
+    if not isinstance(given, dict):
+        raise RecipeError(f"{where} must be a table of entries, got {given!r}")
+    known = list(known)
+    for key in given:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             raise RecipeError(
                 f"{where} has an unknown entry {key!r}"
-                + (f"; did you mean {near[0]}?" if near else "")
+                + (f"; did you mean {near[0]}?" if near else f" (there are {', '.join(known)})")
             )
+
+
+def from_dict(data: dict[str, Any], where: str = "the recipe") -> Recipe:
+    """A recipe from plain data; an unknown key raises RecipeError with the nearest known one."""
+    _refuse_unknown(data, [f.name for f in fields(Recipe)], where)
     if "name" not in data:
         raise RecipeError(f"{where} has no name")
     return Recipe(**data)

@@ -7,9 +7,12 @@ at any moment and goes on ends with the same weights as one that was not.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -36,10 +39,19 @@ from undiffuse.training import (
 from undiffuse.unet import UNet
 
 LOG_SNR_RANGE = (-12.0, 10.0)
+PACE_STEPS = 20  # a run with a time budget estimates after so many how many it can make
+PACE_SHARE = 0.98  # of the time is planned for steps
+LOG_STEPS = 25
+TOO_HIGH, PATIENCE = 10.0, 50
 
 
 class Diverged(RuntimeError):
-    """The loss stopped being finite; the message says at which step and where good weights are."""
+    """The loss stopped being finite, or sensible; the message says when, and what is left.
+
+    run: the run up to there, its network with the last good averaged weights.
+    """
+
+    run: Run | None = None
 
 
 @dataclass
@@ -52,6 +64,7 @@ class Run:
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
     steps: int = 0
+    norms: list[float] = field(default_factory=list)
 
 
 def time_range(schedule: Schedule) -> tuple[float, float]:
@@ -91,20 +104,6 @@ def denoising_loss(
     return errors.mean() if reduce else errors
 
 
-def batches(n: int, batch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Endless index batches: every epoch a new order, each index once an epoch, none left out."""
-    if n < 1:
-        raise ValueError("the set is empty")
-    if batch > n:
-        raise ValueError(f"a batch of {batch} is larger than the set of {n}: lower batch")
-    order = torch.randperm(n, generator=generator)
-    while True:
-        while len(order) < batch:
-            order = torch.cat([order, torch.randperm(n, generator=generator)])
-        yield order[:batch]
-        order = order[batch:]
-
-
 def check_data(x: torch.Tensor, labels: torch.Tensor | None, classes: int | None) -> None:
     """Refuses what cannot be trained on, and says what is wrong with it."""
     if x.ndim < 3 or not x.is_floating_point():
@@ -140,8 +139,12 @@ def train(
 
     folder: where ``state.pt`` (for going on) and ``log.jsonl`` are kept; a run that finds them
     goes on from there. save_every: seconds between checkpoints. on_step(step, of, loss, model) is
-    called after every step. Raises Diverged when the loss is no longer finite; the last good
-    state stays on disk. KeyboardInterrupt saves first.
+    called after every step; its time counts as time of the run. With a recipe's ``seconds``, the
+    number of steps is estimated anew every ``PACE_STEPS``, and the learning rate follows it.
+
+    Ctrl-C lets the step under way finish, saves, and raises KeyboardInterrupt. Raises Diverged when
+    the loss is no longer finite, or has been ``TOO_HIGH`` times its first value for ``PATIENCE``
+    steps; a state from before that stays on disk.
     """
     network = dict(recipe.network)
     check_data(x, labels, network.get("classes"))
@@ -161,10 +164,35 @@ def train(
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
         loop.resume(Path(folder))
-    loop.run(on_step, save_every)
+    try:
+        loop.run(on_step, save_every)
+    except Diverged as error:
+        model.load_state_dict(loop.good)
+        error.run = loop.finished()
+        raise
     ema.copy_to(model)
-    model.eval()
-    return Run(recipe, model, schedule, loop.losses, loop.seconds, loop.step)
+    return loop.finished()
+
+
+@contextlib.contextmanager
+def held_interrupts() -> Iterator[list[int]]:
+    """Ctrl-C inside only notes itself in the list, so that no step is torn; a second one is let
+    through. Elsewhere than in the main thread nothing is held."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
 
 
 class _Loop:
@@ -179,11 +207,29 @@ class _Loop:
         self.order = torch.empty(0, dtype=torch.int64)
         self.total, self.step, self.seconds = recipe.steps, 0, 0.0
         self.losses: list[float] = []
+        self.norms: list[float] = []
+        self.good = self.averaged()
         self.folder: Path | None = None
         if recipe.batch > len(x):
             raise ValueError(
                 f"a batch of {recipe.batch} is larger than the set of {len(x)}: lower batch"
             )
+
+    def averaged(self) -> dict[str, torch.Tensor]:
+        """A copy of the averaged weights."""
+        return {k: v.clone() for k, v in self.ema.shadow.items()}
+
+    def finished(self) -> Run:
+        """The run as it is."""
+        self.model.eval()
+        return Run(
+            self.recipe, self.model, self.schedule, self.losses, self.seconds, self.step, self.norms
+        )
+
+    def rate(self) -> float:
+        """The learning rate of the coming step; a short run warms up in a fifth of its steps."""
+        warmup = min(self.recipe.warmup, self.total // 5)
+        return lr_at(self.step, warmup, self.total, self.recipe.lr, self.recipe.final_lr)
 
     def next_batch(self) -> torch.Tensor:
         while len(self.order) < self.recipe.batch:
@@ -206,7 +252,7 @@ class _Loop:
             cond = cond.to(self.device)
         x0, t, noise = (a.to(self.device) for a in (x0, t, noise))
         self.model.train()
-        rate = lr_at(self.step, recipe.warmup, self.total, recipe.lr, recipe.final_lr)
+        rate = self.rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = denoising_loss(
@@ -217,43 +263,85 @@ class _Loop:
         norm = clip_and_report(self.model.parameters(), recipe.clip or math.inf)
         value = loss.item()
         if not (math.isfinite(value) and math.isfinite(norm)):
-            kept = f"; the last good state is {self.folder / 'state.pt'}" if self.folder else ""
-            raise Diverged(
-                f"the loss is {value} and the gradient's norm {norm} at step {self.step}{kept}. "
-                f"Try a lower lr than {recipe.lr:g}, or a longer warmup"
-            )
+            raise self.diverged(f"the loss is {value} and the gradient's norm {norm}")
         self.optimizer.step()
         self.ema.update(self.model)
         self.step += 1
         self.losses.append(value)
+        self.norms.append(norm)
         return value
+
+    def diverged(self, what: str) -> Diverged:
+        kept = ""
+        if self.folder and (self.folder / "state.pt").exists():
+            kept = f"; the last good state is {self.folder / 'state.pt'}"
+        return Diverged(
+            f"{what} at step {self.step}{kept}. Try a lower lr than {self.recipe.lr:g}, or a "
+            "longer warmup"
+        )
+
+    def sensible(self) -> bool:
+        """Whether the last losses are near what they were; raises Diverged if none of them is."""
+        recent = self.losses[-PATIENCE:]
+        limit = TOO_HIGH * self.losses[0]
+        if len(recent) == PATIENCE and min(recent) > limit:
+            raise self.diverged(
+                f"the loss, {recent[-1]:.3g}, has been above {limit:.3g} for {PATIENCE} steps"
+            )
+        return max(recent) <= limit
 
     def run(self, on_step: Callable | None, save_every: float) -> None:
         start = saved = time.monotonic()
         before = self.seconds
         budget = self.recipe.seconds
-        try:
+        with held_interrupts() as asked:
             while self.step < self.total:
                 loss = self.one_step()
                 now = time.monotonic()
                 self.seconds = before + now - start
-                if budget and self.step == PACE_STEPS:
-                    self.total = max(
-                        PACE_STEPS + 1, int(budget / (self.seconds / PACE_STEPS) * PACE_SHARE)
-                    )
-                if on_step:
-                    on_step(self.step, self.total, loss, self.model)
-                if self.folder and now - saved > save_every:
+                if budget and self.step % PACE_STEPS == 0:
+                    pace = self.seconds / self.step
+                    self.total = max(self.step + 1, int(budget * PACE_SHARE / pace))
+                sensible = self.sensible()
+                if sensible and self.step % PACE_STEPS == 0:
+                    self.good = self.averaged()
+                if self.step % LOG_STEPS == 0:
+                    self.log()
+                try:
+                    if on_step:
+                        on_step(self.step, self.total, loss, self.model)
+                    if asked:
+                        raise KeyboardInterrupt
+                except KeyboardInterrupt:
+                    if self.folder and sensible:
+                        self.save()
+                    raise
+                first = self.step == PACE_STEPS
+                if self.folder and sensible and (first or now - saved > save_every):
                     self.save()
                     saved = now
                 if budget and self.seconds > budget:
                     break
-        except KeyboardInterrupt:
-            if self.folder:
-                self.save()
-            raise
         if self.folder:
             self.save()
+
+    def log(self) -> None:
+        """One line of ``log.jsonl``: means of the last ``LOG_STEPS`` steps."""
+        if self.folder is None:
+            return
+        mean = {k: sum(v[-LOG_STEPS:]) / LOG_STEPS
+                for k, v in (("loss", self.losses), ("norm", self.norms))}  # fmt: skip
+        line = {"step": self.step, **mean, "lr": self.rate(), "seconds": round(self.seconds, 2)}
+        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as f:
+            f.write(json.dumps(line) + "\n")
+
+    def trim_log(self) -> None:
+        """Takes lines of steps that are to be made again out of the log."""
+        path = self.folder / "log.jsonl"
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if _step_of(line) <= self.step]
+            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
     def save(self) -> None:
         save_checkpoint(
@@ -265,6 +353,7 @@ class _Loop:
             self.step,
             order=self.order,
             losses=self.losses,
+            norms=self.norms,
             seconds=self.seconds,
             total=self.total,
             recipe=json.dumps(self.recipe.to_dict()),
@@ -276,16 +365,22 @@ class _Loop:
         if not path.exists():
             return
         step, extra = load_checkpoint(path, self.model, self.optimizer, self.ema, self.generator)
-        if json.loads(extra["recipe"]) != json.loads(json.dumps(self.recipe.to_dict())):
+        if json.loads(extra.get("recipe", "null")) != json.loads(json.dumps(self.recipe.to_dict())):
             raise ValueError(
                 f"{path} was made by another recipe; train into an empty folder, or take that one"
             )
         self.step, self.order = step, extra["order"]
-        self.losses, self.seconds, self.total = extra["losses"], extra["seconds"], extra["total"]
+        self.losses, self.norms = extra["losses"], extra["norms"]
+        self.seconds, self.total = extra["seconds"], extra["total"]
+        self.good = self.averaged()
+        self.trim_log()
 
 
-PACE_STEPS = 20  # steps after which a run with a time budget decides how many it will make
-PACE_SHARE = 0.97
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):  # the last line of a run that was killed
+        return math.inf
 
 
 def export(run: Run) -> dict[str, Any]:
