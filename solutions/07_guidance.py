@@ -278,7 +278,6 @@ def train_in_plane(p: float, seed: int, steps: int, batch: int = 256) -> Labelle
     return net
 
 
-@torch.no_grad()
 def errors_in_plane(net: LabelledNet, n: int = 4000) -> tuple[float, float]:
     """Distance from the exact noise prediction, with labels and with null, over all t."""
     g = torch.Generator().manual_seed(99)
@@ -288,7 +287,8 @@ def errors_in_plane(net: LabelledNet, n: int = 4000) -> tuple[float, float]:
     x_t = alpha * plane.draw(y, g) + sigma * torch.randn(n, 2, generator=g)
     found = []
     for labels in (y, torch.full_like(y, NULL)):
-        eps = alpha * net(x_t, t, labels) + sigma * x_t
+        with torch.no_grad():
+            eps = alpha * net(x_t, t, labels) + sigma * x_t
         off = eps - plane(x_t, t, labels)
         found.append(off.square().sum(1).mean().sqrt().item())
     return found[0], found[1]
@@ -807,13 +807,13 @@ except NotImplementedError:  # 07.6 is an extra: without it the library's functi
     from undiffuse.guidance import guidance_interval as scale_at
 
 
-@torch.no_grad()
 def combined_sample(model, x, y, null, combine, times, step) -> torch.Tensor:
     """``guided_sample`` with any way to combine the two predictions."""
     labels = torch.cat([y, torch.full_like(y, null)])
-    for t, t_next in pairwise(times):
-        cond, uncond = model(torch.cat([x, x]), t, labels).chunk(2)
-        x = step(x, combine(cond, uncond, t), t, t_next)
+    with torch.no_grad():
+        for t, t_next in pairwise(times):
+            cond, uncond = model(torch.cat([x, x]), t, labels).chunk(2)
+            x = step(x, combine(cond, uncond, t), t, t_next)
     return x
 
 
@@ -934,14 +934,14 @@ except NotImplementedError:  # 07.7 is an extra: without it the library's functi
     from undiffuse.guidance import classifier_guidance as steer
 
 
-@torch.no_grad()
 def classifier_sample(x, y, scale, logp, times) -> torch.Tensor:
     """Samples with a classifier ``logp(x, t)``: score without label, steered, one DDIM step."""
-    for t, t_next in pairwise(times):
-        sigma = schedule.sigma(t)
-        score = -plane(x, t, torch.full_like(y, NULL)) / sigma
-        score = steer(score, lambda at, t=t: logp(at, t), x, y, scale)
-        x = ddim(x, -sigma * score, t, t_next)
+    with torch.no_grad():
+        for t, t_next in pairwise(times):
+            sigma = schedule.sigma(t)
+            score = -plane(x, t, torch.full_like(y, NULL)) / sigma
+            score = steer(score, lambda at, t=t: logp(at, t), x, y, scale)
+            x = ddim(x, -sigma * score, t, t_next)
     return x
 
 
