@@ -277,11 +277,12 @@ class ToyNetwork(nn.Module):
         super().__init__()
         self.gain = nn.Parameter(torch.ones((), dtype=means.dtype))
         self.means, self.variances, self.null = means, variances, null
-        self.seen = []
+        self.seen, self.grew = [], False
 
     def forward(self, x_t, t, cond):
         n, classes = len(x_t), len(self.means)
         self.seen.append(n)
+        self.grew |= x_t.requires_grad
         if cond.shape != (n,) or not (((cond >= 0) & (cond < classes)) | (cond == self.null)).all():
             raise ValueError(
                 f"the toy network wants {n} labels, each 0 to {classes - 1} or {self.null}, got "
@@ -318,13 +319,14 @@ def toy_step():
 
 
 def sample_and_count(answer, model, x, y, null, scale, times, step):
-    """Samples, the calls of the network, the rows it saw at most, and whether a graph is left."""
+    """Samples, the calls of the network, its rows at most, and whether graphs were kept or left."""
     out = answer.guided_sample(model, x, y, null, scale, times, step)
     return {
         "samples": out,
         "calls": len(model.seen),
         "rows": max(model.seen, default=0),
         "graph": bool(out.requires_grad),
+        "grew": model.grew,
     }
 
 
@@ -357,6 +359,8 @@ def _(case, got, expected):
     steps, batch = len(case.args[5]) - 1, len(case.args[1])
     if case.group == "no graph" and got["graph"]:
         return "the samples still carry the graph of all calls: its memory grows with the steps"
+    if case.group == "no graph" and got["grew"]:
+        return "while sampling, each call was recorded on top of the one before: memory grows"
     if case.group == "one call a step":
         if got["calls"] != steps:
             return f"{got['calls']} calls of the network in {steps} steps; one a step is wanted"

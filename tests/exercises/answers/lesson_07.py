@@ -776,6 +776,28 @@ def guided_sample(model, x, y, null, scale, times, step):
     return x
 
 
+@a_guided_sample.misconception(
+    "detached-at-the-end",
+    "The result is data only, but until the last step torch kept the graph of every call: the "
+    "memory was used all the same. Let nothing be recorded from the start.",
+)
+def guided_sample(model, x, y, null, scale, times, step):
+    labels = torch.cat([y, torch.full_like(y, null)])
+    for t, t_next in pairwise(times):
+        eps_cond, eps_uncond = model(torch.cat([x, x]), t, labels).chunk(2)
+        x = step(x, cfg(eps_cond, eps_uncond, scale), t, t_next)
+    return x.detach()
+
+
+@a_guided_sample.alternative("detached at every step")
+def guided_sample(model, x, y, null, scale, times, step):
+    labels = torch.cat([y, torch.full_like(y, null)])
+    for t, t_next in pairwise(times):
+        eps_cond, eps_uncond = model(torch.cat([x, x]), t, labels).detach().chunk(2)
+        x = step(x, cfg(eps_cond, eps_uncond, scale), t, t_next)
+    return x
+
+
 @a_guided_sample.alternative("null half first, plain numbers as times")
 def guided_sample(model, x, y, null, scale, times, step):
     n = len(x)
