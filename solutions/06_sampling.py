@@ -634,7 +634,8 @@ check("06.4")
 def ddim_sample(model, x, steps, eta=0.0, generator=None):
     """Data from x at the level steps[-1], by DDIM steps over ``steps`` (rising) and to the data."""
     for t, to in zip(steps.flip(0).tolist(), [*steps.flip(0)[1:].tolist(), -1]):
-        eps = model(x, torch.full((len(x),), t / (T - 1)), None)
+        time = torch.ones(len(x)) * t / (T - 1)
+        eps = model(x, time, None)
         noise = torch.randn(x.shape, generator=generator) if eta > 0 else None
         x = ddim_step(x, t, to, eps, alpha_bar, eta, noise)
     return x
@@ -1156,7 +1157,7 @@ plots.show(
     caption="What the figures mean in pictures. Look at the rows with 5 calls first.",
 )
 
-# %% tags=["figure"]
+# %%
 from undiffuse.results import record
 
 rows, reached = [], {}
@@ -1552,20 +1553,28 @@ for name, calls in enough(both, floors_2d, calls_sde).items():
 
 # %% tags=["figure"]
 times = torch.linspace(1, 0.03, 250, dtype=torch.float64) ** 2
-way, g = {}, torch.Generator().manual_seed(4)
-for name in ("flow", *(f"walk {k}" for k in range(1, 7))):
-    x, trail = torch.full((1, 1), 0.35, dtype=torch.float64), []
-    for i in range(len(times) - 1):
-        trail.append(float(x))
-        t, d, ab = times[i], times[i] - times[i + 1], kept(times[i])
-        x0 = denoise_two(x / ab.sqrt(), sigma_from_alpha_bar(ab))
-        pull = (ab.sqrt() * x0 - x) / (1 - ab)
-        if name == "flow":
-            x = x + d * rate(t) * (x + pull) / 2
-        else:
-            z = torch.randn(x.shape, generator=g, dtype=x.dtype)
-            x = x + d * rate(t) * (x / 2 + pull) + (d * rate(t)).sqrt() * z
-    way[name] = torch.tensor(trail)
+one_start = torch.full((1, 1), 0.35, dtype=torch.float64)
+trail: list[float] = []  # where the solvers asked, which is where they were
+
+
+def asked(u: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """The denoiser, writing down x = alpha u."""
+    trail.append(float(u) / math.sqrt(1 + float(sigma) ** 2))
+    return denoise_two(u, sigma)
+
+
+def two_score(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """The score of the mixture, by way of the denoiser."""
+    ab = kept(t)
+    return (ab.sqrt() * asked(x / ab.sqrt(), sigma_from_alpha_bar(ab)) - x) / (1 - ab)
+
+
+euler_sample(asked, sigma_from_alpha_bar(kept(times)), one_start / kept(times[0]).sqrt())
+way, g = {"flow": torch.tensor(trail)}, torch.Generator().manual_seed(4)
+for k in range(1, 7):
+    trail.clear()
+    or_library(euler_maruyama_sample)(two_score, rate, times, one_start, g)
+    way[f"walk {k}"] = torch.tensor(trail)
 fig = plots.curves(way, times[:-1], xlabel="t", ylabel="x", roles={"flow": "expected"})
 ax = fig.axes[0]
 for drawn in ax.lines:
