@@ -568,6 +568,7 @@ fig = plots.curves(
     floor=floor_coverage,
     floor_name="coverage by real points",
 )
+fig.axes[0].legend(loc="upper right", bbox_to_anchor=(1.0, 0.94), fontsize=9, handlelength=3.2)
 plots.show(
     fig,
     alt="Shares over the guidance scale from 0 to 6. The right class rises to 1 by scale 2. "
