@@ -258,6 +258,22 @@ def ddpm_step(x_t, t, eps, betas, noise):
     return mean + beta.sqrt() * torch.randn_like(x_t) * later
 
 
+@a_ddpm_step.misconception(
+    "in-place",
+    "The numbers are right, but x_t itself was changed (-=, /= or an operation ending in an "
+    "underscore). Whoever called you may still need the old x_t.",
+)
+def ddpm_step(x_t, t, eps, betas, noise):
+    shape = (-1, *[1] * (x_t.ndim - 1))
+    beta = betas[t].to(x_t.dtype).reshape(shape)
+    ab = torch.cumprod(1 - betas, 0)[t].to(x_t.dtype).reshape(shape)
+    later = (torch.as_tensor(t) > 0).reshape(shape)
+    x_t -= beta / (1 - ab).sqrt() * eps
+    x_t /= (1 - beta).sqrt()
+    x_t += beta.sqrt() * noise * later
+    return x_t
+
+
 @a_ddpm_step.alternative("by way of x0 and the posterior's mean")
 def ddpm_step(x_t, t, eps, betas, noise):
     shape = (-1, *[1] * (x_t.ndim - 1))
@@ -888,6 +904,36 @@ def ddim_step(x_t, t, t_prev, eps, alpha_bar, eta=0.0, noise=None):
     return to.sqrt() * x0 + (1 - to - v).sqrt() * eps + v.sqrt() * noise
 
 
+@a_ddim_step.misconception(
+    "clamped",
+    "You clamp the estimate of x0 to [-1, 1]. Samplers for images may do that, but it was not "
+    "asked for, and it hides what the network says: sounds and points in the plane may lie outside.",
+)
+def ddim_step(x_t, t, t_prev, eps, alpha_bar, eta=0.0, noise=None):
+    shape = (-1, *[1] * (x_t.ndim - 1))
+    levels = torch.cat([alpha_bar, torch.ones_like(alpha_bar[:1])]).to(x_t.dtype)
+    ab, to = levels[t].reshape(shape), levels[t_prev].reshape(shape)
+    v = eta**2 * (1 - to) / (1 - ab) * (1 - ab / to)
+    x0 = ((x_t - (1 - ab).sqrt() * eps) / ab.sqrt()).clamp(-1, 1)
+    x = to.sqrt() * x0 + (1 - to - v).sqrt() * eps
+    return x + v.sqrt() * noise if eta > 0 else x
+
+
+@a_ddim_step.misconception(
+    "dtype-of-the-levels",
+    "With a float64 alpha_bar your result is float64, though x_t is float32. Bring the factors to "
+    "x_t's dtype.",
+)
+def ddim_step(x_t, t, t_prev, eps, alpha_bar, eta=0.0, noise=None):
+    shape = (-1, *[1] * (x_t.ndim - 1))
+    levels = torch.cat([alpha_bar, torch.ones_like(alpha_bar[:1])])
+    ab, to = levels[t].reshape(shape), levels[t_prev].reshape(shape)
+    v = eta**2 * (1 - to) / (1 - ab) * (1 - ab / to)
+    x0 = (x_t - (1 - ab).sqrt() * eps) / ab.sqrt()
+    x = to.sqrt() * x0 + (1 - to - v).sqrt() * eps
+    return x + v.sqrt() * noise if eta > 0 else x
+
+
 @a_ddim_step.alternative("the two terms of eps joined")
 def ddim_step(x_t, t, t_prev, eps, alpha_bar, eta=0.0, noise=None):
     t, to = (torch.as_tensor(i).expand(len(x_t)) for i in (t, t_prev))
@@ -1458,6 +1504,41 @@ a_euler_heun.misconception(
 )
 
 
+@a_euler_heun.misconception(
+    "midpoint",
+    "Heun: you look up the second slope in the middle of the step. That is the midpoint rule, of "
+    "order 2 too, but another method: Heun's takes the mean of the slopes at both ends.",
+)
+def heun_sample(denoise, sigmas, x):
+    for now, then in itertools.pairwise(sigmas):
+        middle = (now + then) / 2
+        half = x + (middle - now) * (x - denoise(x, now)) / now
+        x = x + (then - now) * (half - denoise(half, middle)) / middle
+    return x
+
+
+def _euler_in_place(denoise, sigmas, x):
+    for now, then in itertools.pairwise(sigmas):
+        x += (then - now) * (x - denoise(x, now)) / now
+    return x
+
+
+def _heun_in_place(denoise, sigmas, x):
+    for now, then in itertools.pairwise(sigmas):
+        slope = (x - denoise(x, now)) / now
+        if then > 0:
+            ahead = x + (then - now) * slope
+            slope = (slope + (ahead - denoise(ahead, then)) / then) / 2
+        x += (then - now) * slope
+    return x
+
+
+a_euler_heun.misconception(
+    "in-place",
+    "The numbers are right, but += changes the x that you were given: whoever called you has lost "
+    "the starting noise. Write x = x + ...",
+    defines={"euler_sample": _euler_in_place, "heun_sample": _heun_in_place},
+)
 a_euler_heun.alternative(
     "a mix of estimate and x",
     defines={
@@ -1743,6 +1824,26 @@ def dpmpp_2m_sample(denoise, alpha, sigma, ts, x):
         if before is not None and s[i + 1] > 0:
             x0 = x0 + (x0 - before) * h / (2 * (lam[i] - lam[i - 1]))
         x = s[i + 1] / s[i] * x - a[i + 1] * torch.expm1(-h) * x0
+        before = x0
+    return x
+
+
+@a_dpmpp.misconception(
+    "in-place",
+    "The numbers are right, but the x that you were given was changed: *= and += work on the very "
+    "tensor. Whoever called you has lost the starting noise.",
+)
+def dpmpp_2m_sample(denoise, alpha, sigma, ts, x):
+    a, s = alpha(ts), sigma(ts)
+    lam = (a / s).log()
+    before = None
+    for i in range(len(ts) - 1):
+        x0, h = denoise(x, ts[i]), lam[i + 1] - lam[i]
+        better = x0
+        if before is not None and s[i + 1] > 0:
+            better = x0 + (x0 - before) * h / (2 * (lam[i] - lam[i - 1]))
+        x *= s[i + 1] / s[i]
+        x -= a[i + 1] * torch.expm1(-h) * better
         before = x0
     return x
 
@@ -2131,6 +2232,21 @@ def euler_maruyama_sample(score, beta, ts, x, generator):
         x = x + d * beta(t) * (x / 2 + score(x, t))
         if i < len(ts) - 2:
             x = x + (d * beta(t)).sqrt() * torch.randn(x.shape, generator=generator)
+    return x
+
+
+@a_reverse_sde.misconception(
+    "in-place",
+    "The numbers are right, but += changes the x that you were given: whoever called you has lost "
+    "the starting noise. Write x = x + ...",
+)
+def euler_maruyama_sample(score, beta, ts, x, generator):
+    for i in range(len(ts) - 1):
+        t, d = ts[i], ts[i] - ts[i + 1]
+        x += d * beta(t) * (x / 2 + score(x, t))
+        if i < len(ts) - 2:
+            z = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+            x += (d * beta(t)).sqrt() * z
     return x
 
 
