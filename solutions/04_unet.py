@@ -429,10 +429,10 @@ class SelfAttention2d(nn.Module):
         # BEGIN SOLUTION
         b, c, height, width = x.shape
         qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, height * width)
-        q, k, v = qkv.transpose(-1, -2).unbind(dim=1)  # each (B, heads, places, C / heads)
-        scores = q @ k.transpose(-1, -2) / math.sqrt(c // self.heads)
+        q, k, v = qkv.mT.unbind(dim=1)  # each (B, heads, places, C / heads); mT: last two swapped
+        scores = q @ k.mT / math.sqrt(c // self.heads)
         h = scores.softmax(dim=-1) @ v
-        return x + self.proj(h.transpose(-1, -2).reshape(x.shape))
+        return x + self.proj(h.mT.reshape(x.shape))
         # END SOLUTION
 
 
@@ -498,31 +498,43 @@ for name, attention in (("convolutions", False), ("attention", True)):
     print(f"{name:13} right in {', '.join(f'{r:.1%}' for r in right[name])} (3 seeds)")
 
 # %% [markdown]
-# Where did each network look? The gradient of one output with respect to the input says which
-# places it depends on.
+# Where did each network look? For the convolutions, the gradient of the output at the lamp tells
+# which places it depends on. For attention, its weights $w_{ij}$ do, with the lamp as $i$: a
+# picture for each head.
+
 
 # %% tags=["figure"]
+def weights_of(block: SelfAttention2d, x: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+    """What each head looks at from one place of each picture: (B, heads, H, W)."""
+    b, c, height, width = x.shape
+    qkv = block.qkv(block.norm(x)).reshape(b, 3, block.heads, c // block.heads, -1)
+    q = qkv[torch.arange(b), 0, :, :, place]
+    scores = torch.einsum("bhd,bhdk->bhk", q, qkv[:, 1]) / math.sqrt(c // block.heads)
+    return scores.softmax(-1).reshape(b, -1, height, width)
+
+
 pictures, lamps, _ = lights(3, torch.Generator().manual_seed(5))
-maps = []
-for network in trained.values():
-    x = pictures.clone().requires_grad_()
-    network(x).flatten(1).gather(1, lamps[:, None]).sum().backward()
-    seen = x.grad.abs().sum(1, keepdim=True)
-    maps.append(2 * (seen / seen.amax((1, 2, 3), keepdim=True)).sqrt() - 1)
-both = (pictures / 3).abs().sum(1, keepdim=True)
+x = pictures.clone().requires_grad_()
+trained["convolutions"](x).flatten(1).gather(1, lamps[:, None]).sum().backward()
+local = x.grad.abs().sum(1)
+with torch.no_grad():
+    heads = weights_of(trained["attention"][4], trained["attention"][:4](pictures), lamps)
+maps = [local, *heads.unbind(1)]
+both = (pictures / 3).abs().sum(1)
 fig = plots.forward_strip(
-    [2 * both - 1, *maps],
-    ["picture", *trained],
+    [2 * both - 1, *(2 * m / m.amax((1, 2), keepdim=True) - 1 for m in maps)],
+    ["picture", "convolutions", "head 1", "head 2", "head 3", "head 4"],
     row_labels=["1", "2", "3"],
     row_name="",
-    level_name="light (left) and lamp (right), and what the output at the lamp depends on",
+    level_name="light (left) and lamp (right), and where each network looks from the lamp",
 )
 plots.show(
     fig,
     alt="Three rows. First column: two white pixels, one in the left third, one in the right. "
-    "Second: for convolutions alone, a bright square around the lamp. Third: with attention, "
-    "the light and its neighbours are bright as well.",
-    caption="Convolutions see a square around the lamp. Attention finds the light, wherever it is.",
+    "Second: for convolutions alone, a square around the lamp. Then the four heads of attention: "
+    "some of them are bright at the light, or at a place beside it.",
+    caption="Convolutions see a square around the lamp. Heads of attention find the light, "
+    "wherever it is.",
 )
 
 # %% [markdown]
@@ -575,7 +587,9 @@ class Upsample(nn.Module):
         Returns (B, C, H, W).
         """
         # BEGIN SOLUTION
-        return self.conv(F.interpolate(x, size=tuple(size), mode="nearest"))
+        return self.conv(
+            F.interpolate(x, size=size)
+        )  # the nearest place, where nothing else is said
         # END SOLUTION
 
 
@@ -978,10 +992,10 @@ for name, start in starts.items():
     print(f"{name:18} before training {texts[0]}   after {few} steps {texts[1]}   (3 seeds)")
 
 # %% [markdown]
-# Compare the rows. To start at the best answer of one who knows nothing is never bad. To silence
-# every branch as well costs time at first, as the blocks have to wake up one after the other; it
-# pays in deep networks and long training, where it keeps early steps from running wild. The quick
-# experiments below set only the last layer to zero.
+# What is sure is the start: at the best answer of one who knows nothing, and not above. Whether it
+# is faster from there you can read from the last column, for a network this small and so few steps.
+# In deep networks and long training the silent start keeps the first steps from running wild. The
+# quick experiments below set the last layer to zero.
 #
 # ## What the skips carry
 #
@@ -1152,7 +1166,7 @@ fields = {name: effective_field(m, budget(full=12, small=4)) for name, m in make
 logs = {name: torch.log10(field.clamp(min=1e-12)) for name, field in fields.items()}
 top = max(float(log.max()) for log in logs.values())
 fig = sheet(
-    {name: log - top for name, log in logs.items()}, "column", "row", bottom=-6.0, top=0.0
+    {name: log - top for name, log in logs.items()}, "column", "row", bottom=-8.0, top=0.0
 )  # fmt: skip
 plots.show(
     fig,
@@ -1162,25 +1176,17 @@ plots.show(
     caption="Powers of ten: white is the most, each unit less a factor of 10.",
 )
 
-# %% tags=["figure"]
+# %%
 rows = torch.arange(56)
 ring = torch.maximum((rows[:, None] - 28).abs(), (rows[None] - 28).abs())
-within = {
-    name: torch.stack([field[ring <= r].sum() for r in range(28)]) for name, field in fields.items()
-}
-fig = plots.curves(
-    within, 2 * torch.arange(28) + 1, xlabel="width of a window around the centre",
-    ylabel="share of the influence inside",
-)  # fmt: skip
-plots.show(
-    fig,
-    alt="Share of the influence that comes from inside a window, over its width. The stack reaches "
-    "1 within a short way; the U-Nets get there later.",
-    caption="Most of what any of them does is local. The U-Nets have a long tail besides.",
-)
-for name, share_inside in within.items():
-    print(f"{name:20} half of the influence within {2 * int((share_inside < 0.5).sum()) + 1:2}, "
-          f"95 % within {2 * int((share_inside < 0.95).sum()) + 1:2} places")  # fmt: skip
+for name, field in fields.items():
+    near, far = float(field[ring <= 4].sum()), float(field[ring > 14].sum())
+    print(f"{name:20} within 9 places: {near:.1%}; from more than 14 places away: {far:.0e}")
+
+# %% [markdown]
+# Fresh networks look at their neighbours, whatever they *could* see: most of the influence is near,
+# and what comes from afar is a faint tail. How far they look is up to training. We come back to
+# this with the trained networks below.
 
 # %% [markdown]
 # ## The claim
@@ -1354,6 +1360,39 @@ plots.show(
     "the same noise. Those with a low loss draw strokes; with skips cut there is mostly noise; "
     "the linear guess gives clouds.",
     caption="From the same noise, networks that have learned the same thing draw alike.",
+)
+
+# %% [markdown]
+# Do the trained networks look further where there is more noise, as the first figure says they
+# should? Here is the share of the influence on one pixel, in the middle, that comes from outside a
+# window of 5 × 5 around it.
+
+
+# %% tags=["figure"]
+def looks_away(network, t: int, n: int = 100) -> float:
+    """Share of the influence on the pixel in the middle that comes from more than 2 places away."""
+    x0, ab = held_out[:n], alpha_bar[t]
+    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(t))
+    x = (ab.sqrt() * x0 + (1 - ab).sqrt() * noise).requires_grad_()
+    network(x, torch.full((n,), t / (T - 1)))[:, 0, 7, 7].sum().backward()
+    seen = x.grad.abs().mean((0, 1))
+    return float(1 - seen[5:10, 5:10].sum() / seen.sum())
+
+
+looked = torch.tensor([50, 200, 400, 600, 800, 950])
+fig = plots.curves(
+    {name: [looks_away(finished[name], int(t)) for t in looked] for name in finished},
+    looked,
+    xlabel="t",
+    ylabel="influence from outside 5 x 5",
+    markers=True,
+)
+plots.show(
+    fig,
+    alt="Share of the influence from outside a window of 5 by 5, over t, for the five trained "
+    "networks.",
+    caption="A network that has learned its task looks at neighbours when noise is weak and "
+    "further away when it is strong. One seed each.",
 )
 
 # %% [markdown]

@@ -342,8 +342,8 @@ def _(draw: Draw):
         tol=loose,
     )  # fmt: skip
     yield case("29 x 31", "odd sizes", 2, 1, 29, 31)
-    two = {"channels": (8, 8), "in_channels": 3, "heads": 4}
-    yield case("a batch of one, in colour, 7 x 9", "odd sizes", 1, 3, 7, 9, more=two)
+    four = {"channels": (4, 4, 8, 8), "in_channels": 3, "heads": 4}
+    yield case("a batch of one, in colour, four levels", "odd sizes", 1, 3, 7, 9, more=four)
     yield case("labels, 13 x 10", "labels", 3, 1, 13, 10, classes=5)
     yield case("labels left out, 9 x 6", "labels", 2, 1, 9, 6, more={**small, "classes": 4})
     yield case("gradients, 9 x 7", "gradients", 2, 1, 9, 7, driver=unet_gradients)

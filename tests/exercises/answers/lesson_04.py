@@ -15,10 +15,10 @@ from coursework.exercise import Answers
 
 
 def crash_says(pattern):
-    """A ``detect`` for mistakes that crash at once: every case's message must match."""
+    """A ``detect`` for mistakes that crash in every case, the first with a message like this."""
 
     def detect(got, expected, cases):
-        return all(o.status == "error" and re.search(pattern, o.message) for o in got)
+        return all(o.status == "error" for o in got) and bool(re.search(pattern, got[0].message))
 
     return detect
 
@@ -522,10 +522,10 @@ class SelfAttention2d(nn.Module):
     def forward(self, x):
         b, c, height, width = x.shape
         qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, height * width)
-        q, k, v = qkv.transpose(-1, -2).unbind(dim=1)
-        scores = q @ k.transpose(-1, -2) / math.sqrt(c // self.heads)
+        q, k, v = qkv.mT.unbind(dim=1)
+        scores = q @ k.mT / math.sqrt(c // self.heads)
         h = scores.softmax(dim=-1) @ v
-        return x + self.proj(h.transpose(-1, -2).reshape(x.shape))
+        return x + self.proj(h.mT.reshape(x.shape))
 
 
 def _qkv(self, x):
@@ -839,7 +839,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x, size):
-        return self.conv(F.interpolate(x, size=tuple(size), mode="nearest"))
+        return self.conv(F.interpolate(x, size=size))
 
 
 @a_resampling.misconception(
@@ -1148,10 +1148,7 @@ class _Steps(UNet):
     "skips-from-the-front",
     "The way up takes the skips in the order in which they were made, the finest first. It starts "
     "at the coarsest level: the last one made is the first one needed.",
-    detect=crash_says(
-        r"Sizes of tensors must match.*"
-        r"Expected size (7|8|3|4|2) but got size (28|30|12|29|7|13|9)\b"
-    ),
+    detect=crash_says(r"Sizes of tensors must match.*Expected size 7 but got size 28"),
 )
 class UNet(_Steps):
     def order(self, skips):
@@ -1192,10 +1189,7 @@ class UNet(_Steps):
     "one-skip-a-level",
     "You keep one skip for each level, but take two: the second block of the way up gets one of "
     "another level, whose size does not fit. Every block of the way down gives one.",
-    detect=crash_says(
-        r"Sizes of tensors must match.*"
-        r"Expected size (7|8|3|4|2) but got size (14|15|6|7|13|9|5)\b"
-    ),
+    detect=crash_says(r"Sizes of tensors must match.*Expected size 7 but got size 14"),
 )
 class UNet(_Steps):
     def order(self, skips):
@@ -1318,7 +1312,7 @@ class UNet(_Steps):
     "time-mlp-left-out",
     "The waves go to the blocks without self.time_mlp: they have another number of columns than "
     "the blocks expect.",
-    detect=crash_says(r"shapes cannot be multiplied|size of tensor a \(\d+\) must match"),
+    detect=crash_says(r"shapes cannot be multiplied"),
 )
 class UNet(_Steps):
     def embed(self, t, cond):
