@@ -907,7 +907,7 @@ def ddim_step(x_t, t, t_prev, eps, alpha_bar, eta=0.0, noise=None):
 @a_ddim_step.misconception(
     "clamped",
     "You clamp the estimate of x0 to [-1, 1]. Samplers for images may do that, but it was not "
-    "asked for, and it hides what the network says: sounds and points in the plane may lie outside.",
+    "asked for, and it hides what the network says: sounds and points may lie outside.",
 )
 def ddim_step(x_t, t, t_prev, eps, alpha_bar, eta=0.0, noise=None):
     shape = (-1, *[1] * (x_t.ndim - 1))
