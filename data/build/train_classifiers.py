@@ -42,8 +42,9 @@ A small convolutional network that tells the ten classes of `{set}` apart. The c
 generative models with it: by its features (64 numbers an image) and by the classes it sees.
 
 - **Trained on** the split `features` of `{set}` ({n_train} images), which no generative model of
-  the course is trained on or compared with, by `{command}`: {epochs} epochs with random turns,
-  zooms, shears and shifts, one thread, {minutes:.1f} minutes of processor time.
+  the course is trained on or compared with: {epochs} epochs with random turns, zooms, shears and
+  shifts, one thread, {minutes:.1f} minutes of processor time.
+- **Made by** `{command}`
 - **Network**: three stages of convolution, batch normalisation, ReLU and pooling; {parameters:,}
   parameters, float16, {kilobytes:.0f} kB.
 - **Features**: batch-normalised, before their ReLU.

@@ -223,7 +223,8 @@ def frechet_distance(a, b):
 )
 def frechet_distance(a, b):
     off, _, _ = _moments(a, b)
-    ca, cb = torch.cov(a.double()), torch.cov(b.double())
+    ca, cb = (x - x.mean(1, keepdim=True) for x in (a.double(), b.double()))
+    ca, cb = (x @ x.T / max(x.shape[1] - 1, 1) for x in (ca, cb))
     return float(off + ca.trace() + cb.trace() - 2 * _trace_of_root(ca, cb))
 
 
