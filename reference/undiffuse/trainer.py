@@ -113,7 +113,7 @@ def check_data(x: torch.Tensor, labels: torch.Tensor | None, classes: int | None
     if not torch.isfinite(x).all():
         bad = int((~torch.isfinite(x).flatten(1).all(1)).sum())
         raise ValueError(f"{bad} of {len(x)} samples hold NaN or infinite values")
-    if float(x.std()) == 0:
+    if x.min() == x.max():
         raise ValueError("all values of the data are the same: there is nothing to learn")
     if classes is not None:
         if labels is None or len(labels) != len(x):
