@@ -147,10 +147,11 @@ def test_killed_at_ten_random_moments(tmp_path, straight):
         )
         assert process.stdout.readline().strip().isdigit()  # the first step of this life is made
         if life < 10:
-            time.sleep(chance.uniform(0.0, 0.05))
+            time.sleep(chance.uniform(0.0, 0.2))
             process.kill()
         rest, _ = process.communicate()
-        reached.append(torch.load(folder / "state.pt", weights_only=True)["step"])
+        state = folder / "state.pt"
+        reached.append(torch.load(state, weights_only=True)["step"] if state.exists() else 0)
     assert rest.endswith("done\n")
     print("steps on disk after each life:", reached)
     assert reached == sorted(reached) and len(set(reached)) > 5
