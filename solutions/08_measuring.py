@@ -908,6 +908,9 @@ plots.show(
 # %% [markdown]
 # ## Spot the cheat
 #
+# So far you knew what each set was. Now you do not.
+
+# %% [markdown]
 # <!-- exercise 08.7 -->
 #
 # Put your measures to work: sets of features arrive under names that tell nothing. One of four
