@@ -221,6 +221,8 @@ def _compare_numbers(got: Any, expected: Any, tol: Tol, at: str) -> Finding | No
         return Finding("type", f"{_short(got)}{at} is {_kind(got)}; a number is wanted")
     if isinstance(expected, int) and not isinstance(got, int):
         return Finding("type", f"{got!r}{at} is a {type(got).__name__}; an int is wanted")
+    if isinstance(got, complex) and not isinstance(expected, complex):
+        return Finding("type", f"{_short(got)}{at} is complex; a real number is wanted")
     if isinstance(expected, float) and math.isnan(expected):
         return (
             None

@@ -229,6 +229,14 @@ class Index:
         self.places = {c.number: i for i, c in enumerate(notebook.cells) if c.number}
         for cell in notebook.code:
             self._add(cell, self.places[cell.number])
+        self._forget_decorators_of_modules()
+
+    def _forget_decorators_of_modules(self) -> None:
+        """``@torch.no_grad()`` changes nothing in torch; ``@f.register(int)`` changes f."""
+        for name, found in self.by_name.items():
+            if any(s.is_import and isinstance(s.node, ast.Import) for s in found):
+                decorated = (*FUNCTIONS, ast.ClassDef)
+                found[:] = [s for s in found if s.binds[name] or not isinstance(s.node, decorated)]
 
     def _add(self, cell: Cell, place: int) -> None:
         source = cell.source

@@ -32,11 +32,7 @@ def cfg(eps_cond: torch.Tensor, eps_uncond: torch.Tensor, scale: float) -> torch
     Salimans 2022, eq. 6 writes (1 + w) eps_cond - w eps_uncond: w = scale - 1. Works alike on
     predictions of any kind that is linear in x0 and eps. Raises ValueError for unlike shapes.
     """
-    if eps_cond.shape != eps_uncond.shape:
-        raise ValueError(
-            f"the two predictions have shapes {tuple(eps_cond.shape)} and "
-            f"{tuple(eps_uncond.shape)}; they must be alike"
-        )
+    _require_alike(eps_cond, eps_uncond)
     return eps_uncond + scale * (eps_cond - eps_uncond)
 
 
@@ -44,12 +40,16 @@ def rescale_guidance(guided: torch.Tensor, cond: torch.Tensor, phi: float) -> to
     """Brings each sample's standard deviation back towards that of ``cond`` by the share ``phi``.
 
     guided, cond: (B, ...). phi in [0, 1]: 0 changes nothing, 1 takes cond's deviation. Lin et al.
-    2023, section 3.4, eq. 15-16: deviations are over each sample, not over the batch.
+    2023, section 3.4, eq. 15-16: deviations are over each sample, not over the batch. A sample that
+    does not vary has no deviation to bring back, and stays as it is. Raises ValueError for phi
+    outside [0, 1] or unlike shapes.
     """
     if not 0 <= phi <= 1:
         raise ValueError(f"phi must be in [0, 1], got {phi}")
+    _require_alike(guided, cond)
     axes = tuple(range(1, guided.ndim))
-    factor = cond.std(dim=axes, keepdim=True) / guided.std(dim=axes, keepdim=True)
+    wanted, found = (x.std(dim=axes, keepdim=True) for x in (cond, guided))
+    factor = torch.where(found > 0, wanted / found, torch.ones_like(found))
     return phi * guided * factor + (1 - phi) * guided
 
 
@@ -57,8 +57,11 @@ def guidance_interval(scale: float, t: Any, lo: float, hi: float) -> Any:
     """``scale`` where lo <= t <= hi, and 1 (no exaggeration) elsewhere.
 
     t: a number, or a tensor of any shape (then a tensor of t's shape comes back). Kynkäänniemi et
-    al. 2024: guidance does harm at the noisiest levels and nothing at the cleanest.
+    al. 2024: guidance does harm at the noisiest levels and little good at the cleanest. Raises
+    ValueError for lo above hi.
     """
+    if not lo <= hi:
+        raise ValueError(f"the interval must have lo at most hi, got lo={lo}, hi={hi}")
     if isinstance(t, torch.Tensor):
         inside = (t >= lo) & (t <= hi)
         return torch.where(inside, torch.full_like(t, scale), torch.ones_like(t))
@@ -68,11 +71,28 @@ def guidance_interval(scale: float, t: Any, lo: float, hi: float) -> Any:
 def batched_cfg(
     model: Denoiser, x_t: torch.Tensor, t: Any, cond: torch.Tensor, null: int, scale: float
 ) -> torch.Tensor:
-    """``cfg`` with one network call on a batch of twice the size: conditional half first."""
-    both = torch.cat([cond, torch.full_like(cond, null)])
+    """``cfg`` with one network call on a batch of twice the size: conditional half first.
+
+    x_t: (B, ...); t: a number or one per sample (B,); cond: labels (B,); null: that for "none".
+    """
+    return cfg(*_both(model, x_t, t, cond, null), scale)
+
+
+def _both(
+    model: Denoiser, x_t: torch.Tensor, t: Any, cond: torch.Tensor, null: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    labels = torch.cat([cond, torch.full_like(cond, null)])
     time = torch.cat([t, t]) if isinstance(t, torch.Tensor) and t.ndim else t
-    conditional, unconditional = model(torch.cat([x_t, x_t]), time, both).chunk(2)
-    return cfg(conditional, unconditional, scale)
+    conditional, unconditional = model(torch.cat([x_t, x_t]), time, labels).chunk(2)
+    return conditional, unconditional
+
+
+def _require_alike(a: torch.Tensor, b: torch.Tensor) -> None:
+    if a.shape != b.shape:
+        raise ValueError(
+            f"the two predictions have shapes {tuple(a.shape)} and {tuple(b.shape)}; "
+            "they must be alike"
+        )
 
 
 def guided(
@@ -92,16 +112,19 @@ def guided(
     def denoiser(x_t: torch.Tensor, t: Any, cond: torch.Tensor | None = None) -> torch.Tensor:
         if cond is None:
             raise ValueError("guidance needs labels: pass cond=(B,) int64")
-        now = float(torch.as_tensor(t).reshape(-1)[0])
-        strength = scale if interval is None else guidance_interval(scale, now, *interval)
-        if strength == 1:
+        strength: Any = scale
+        if interval is not None:
+            strength = guidance_interval(scale, t, *interval)
+        if isinstance(strength, torch.Tensor):
+            if bool((strength == strength.flatten()[0]).all()):
+                strength = float(strength.flatten()[0])
+            else:  # some samples of the batch are guided and some are not
+                strength = strength.to(x_t).reshape(-1, *[1] * (x_t.ndim - 1))
+        if isinstance(strength, float | int) and strength == 1:
             return model(x_t, t, cond)
-        if not rescale:
-            return batched_cfg(model, x_t, t, cond, null, strength)
-        both = torch.cat([cond, torch.full_like(cond, null)])
-        time = torch.cat([t, t]) if isinstance(t, torch.Tensor) and t.ndim else t
-        conditional, unconditional = model(torch.cat([x_t, x_t]), time, both).chunk(2)
-        return rescale_guidance(cfg(conditional, unconditional, strength), conditional, rescale)
+        conditional, unconditional = _both(model, x_t, t, cond, null)
+        combined = cfg(conditional, unconditional, strength)
+        return rescale_guidance(combined, conditional, rescale) if rescale else combined
 
     return denoiser
 
@@ -117,11 +140,18 @@ def classifier_guidance(
 
     classifier_logp: (B, ...) -> (B, classes) log probabilities. The sum over the batch is
     differentiated, which gives each sample its own gradient. Dhariwal & Nichol 2021, section 4.1.
-    Returns a tensor without a graph.
+    Returns a tensor without a graph, and leaves none of the classifier's parameters a gradient.
+    Raises ValueError for labels that are not (B,) or not among the classifier's.
     """
     with torch.enable_grad():
         at = x.detach().requires_grad_(True)
-        chosen = classifier_logp(at).gather(1, y[:, None]).sum()
+        logp = classifier_logp(at)
+        classes = logp.shape[1]
+        if y.shape != (len(x),) or not bool(((y >= 0) & (y < classes)).all()):
+            raise ValueError(
+                f"labels must be ({len(x)},), each 0 to {classes - 1}, got {y.tolist()[:8]}"
+            )
+        chosen = logp.gather(1, y[:, None]).sum()
         (gradient,) = torch.autograd.grad(chosen, at)
     return (score + scale * gradient).detach()
 

@@ -7,7 +7,7 @@ Nothing here knows whether the features came from images or from sound.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -164,33 +164,45 @@ def bootstrap_ci(
     return float(low), float(high)
 
 
-def fd_vs_n(
+def fd_curve(
     a: torch.Tensor,
     b: torch.Tensor,
-    ns: tuple[int, ...],
+    ns: Sequence[int],
     generator: torch.Generator | None = None,
     repeats: int = 5,
-) -> tuple[float, torch.Tensor]:
-    """(FD at infinitely many samples, mean FD at each n): a line through FD against 1 / n.
+) -> torch.Tensor:
+    """FD of subsets of n rows of both: (len(ns), repeats) float64, for ``fd_vs_n`` and pictures.
 
-    Draws subsets of n rows of both without replacement, ``repeats`` times each. Chong & Forsyth
-    2020. Raises ValueError for n larger than either set, or fewer than two counts.
+    The subsets are drawn without replacement. Raises ValueError for an n below 2 or larger than
+    either set, or no n at all.
     """
     a, b = _pair(a, b)
-    if len(set(ns)) < 2 or min(ns) < 2 or max(ns) > min(len(a), len(b)):
-        raise ValueError(f"ns must be two or more counts from 2 to {min(len(a), len(b))}, got {ns}")
-    means = []
-    for n in ns:
-        values = []
-        for _ in range(repeats):
+    if not len(ns) or min(ns) < 2 or max(ns) > min(len(a), len(b)):
+        raise ValueError(f"ns must be counts from 2 to {min(len(a), len(b))}, got {list(ns)}")
+    found = torch.empty(len(ns), repeats, dtype=torch.float64)
+    for row, n in enumerate(ns):
+        for column in range(repeats):
             i = torch.randperm(len(a), generator=generator)[:n]
             j = torch.randperm(len(b), generator=generator)[:n]
-            values.append(frechet_distance(a[i], b[j]))
-        means.append(sum(values) / repeats)
-    y = torch.tensor(means, dtype=torch.float64)
+            found[row, column] = frechet_distance(a[i], b[j])
+    return found
+
+
+def fd_vs_n(ns: Sequence[int], fds: Sequence[float]) -> float:
+    """FD at infinitely many samples: the height at 1/n = 0 of a line through FD against 1/n.
+
+    ns: counts, in any order, repeated where there are several measurements; fds: the FD measured
+    at each. Plain least squares. The bias of FD is nearly a multiple of 1/n (Chong & Forsyth
+    2020). Raises ValueError for lists of unequal length or fewer than two different counts.
+    """
+    if len(ns) != len(fds):
+        raise ValueError(f"there are {len(ns)} counts but {len(fds)} distances")
+    if len(set(ns)) < 2 or min(ns) < 1:
+        raise ValueError(f"two or more different counts are wanted, got {list(ns)}")
     x = 1 / torch.tensor(ns, dtype=torch.float64)
+    y = torch.tensor(fds, dtype=torch.float64)
     slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
-    return float(y.mean() - slope * x.mean()), y
+    return float(y.mean() - slope * x.mean())
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,18 @@ class CheckpointError(RuntimeError):
     """A checkpoint is missing, damaged or of another kind; the message says which."""
 
 
+STATE = {"model", "optimizer", "ema", "generator", "global_rng", "step", "extra"}
+
+
 def sample_timesteps(
     batch: int, T: int, generator: torch.Generator | None = None, stratified: bool = False
 ) -> torch.Tensor:
     """Uniform integers in [0, T - 1]: (batch,) int64.
 
     stratified: one draw in each of ``batch`` equal parts of [0, T), then shuffled, which evens out
-    how much each noise level is trained (Kingma et al. 2021, VDM, appendix I.1). Draws: plain,
-    one ``torch.randint``; stratified, one ``torch.rand(batch)``, then one ``torch.randperm``.
+    how much each noise level is trained (compare Kingma et al. 2021, VDM, appendix I.1, where all
+    parts share one draw). Draws: plain, one ``torch.randint``; stratified, one
+    ``torch.rand(batch)``, then one ``torch.randperm``.
     """
     if batch < 1 or T < 1:
         raise ValueError(f"batch and T must be at least 1, got {batch} and {T}")
@@ -88,7 +92,8 @@ class EMA:
     def update(self, model: nn.Module) -> None:
         self.updates += 1
         d = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        trained = {name for name, _ in model.named_parameters()}
+        # Tied weights have several names, each of which is in the state.
+        trained = {name for name, _ in model.named_parameters(remove_duplicate=False)}
         averages, values = [], []
         for name, value in model.state_dict().items():
             if name in trained:
@@ -138,34 +143,29 @@ def validation_loss(
 
     Sample i gets the time of part i % bins, at a place within it that is drawn, and noise, all
     from a generator of its own seeded with ``seed``: the same at every call, so that two calls
-    differ by the model alone. Each element of a bin counts the same, however the batches fall.
-    The model is in evaluation mode meanwhile, and then as it was.
+    differ by the model alone. Draws: one ``torch.rand(N)`` in float64 for the places, t being
+    floor((part + place) / bins * T); then one ``torch.randn(data.shape)``. At most ``batch``
+    samples go through the model at once; each counts the same, however they fall. The model is in
+    evaluation mode meanwhile, and then as it was. Raises ValueError for fewer samples than bins.
     """
     generator = torch.Generator().manual_seed(seed)
     T, n = len(alpha_bar), len(data)
     if n < bins:
         raise ValueError(f"{n} samples cannot fill {bins} bins")
     part = torch.arange(n) % bins
-    t = ((part + torch.rand(n, generator=generator)) / bins * T).long().clamp(max=T - 1)
+    place = torch.rand(n, generator=generator, dtype=torch.float64)
+    t = ((part + place) / bins * T).long()
     noise = torch.randn(data.shape, generator=generator, dtype=data.dtype)
+    device = data.device
     total = torch.zeros(bins, dtype=torch.float64)
     was_training = model.training
     model.eval()
     try:
-        for i in range(0, n, batch):
-            j = slice(i, min(i + batch, n))
-            for k in part[j].unique().tolist():
-                rows = (part[j] == k).nonzero().reshape(-1) + i
-                y = cond[rows] if cond is not None else None
-                loss = simple_loss(
-                    model,
-                    data[rows],
-                    t[rows].to(data.device),
-                    alpha_bar,
-                    noise[rows].to(data.device),
-                    y,
-                    prediction,
-                )
+        for k in range(bins):
+            for rows in (part == k).nonzero()[:, 0].split(batch):
+                y = None if cond is None else cond[rows]
+                x0, z = data[rows], noise[rows].to(device)
+                loss = simple_loss(model, x0, t[rows].to(device), alpha_bar, z, y, prediction)
                 total[k] += loss.item() * len(rows)
     finally:
         model.train(was_training)
@@ -203,8 +203,10 @@ def save_checkpoint(
             f.flush()
             os.fsync(f.fileno())
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if not isinstance(error, (OSError, RuntimeError)):
+            raise
         raise OSError(
             f"the checkpoint {path} could not be written ({error}); the one before is untouched"
         ) from error
@@ -228,20 +230,20 @@ def load_checkpoint(
         raise CheckpointError(f"there is no checkpoint at {path}") from None
     except Exception as error:
         raise CheckpointError(f"{path} is no checkpoint or is damaged: {error}") from None
-    lacks = {"model", "optimizer", "ema", "generator", "step"} - set(
-        state if isinstance(state, dict) else ()
-    )
+    lacks = STATE - set(state if isinstance(state, dict) else ())
     if lacks:
         raise CheckpointError(f"{path} is no training checkpoint: it lacks {sorted(lacks)}")
+    if ema is not None and state["ema"] is None:
+        raise CheckpointError(f"{path} holds no averaged weights, and they are asked for")
     try:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path} belongs to another model: {error}") from None
-    if ema is not None and state["ema"] is not None:
-        ema.load_state_dict(state["ema"])
-    generator.set_state(state["generator"])
-    torch.set_rng_state(state["global_rng"])
+        if ema is not None:
+            ema.load_state_dict(state["ema"])
+        generator.set_state(state["generator"])
+        torch.set_rng_state(state["global_rng"])
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} belongs to another model or run: {error}") from None
     return state["step"], state["extra"]
 
 

@@ -407,6 +407,14 @@ def test_a_value_is_taken_as_it_was_where_it_was_used():
     assert jump(*cells)(0, 0) == (10, 20)
 
 
+def test_decorators_of_modules_bring_no_functions_along():
+    cells = [
+        "import functools\n@functools.lru_cache()\ndef other(x):\n    return 1 / 0\nother(0)\n",
+        answer("def jump(x, k):\n    return functools.reduce(max, [x, k])\n"),
+    ]
+    assert "other" not in jump(*cells).__globals__
+
+
 def test_names_that_the_grader_supplies_are_left_out():
     cells = [
         answer("def earlier(x):\n    return NEEDED\n", "02.1"),

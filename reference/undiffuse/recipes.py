@@ -1,0 +1,145 @@
+"""Recipes: everything that a training run depends on, as a small TOML file."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+import tomllib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from undiffuse.schedules import Schedule, cosine_schedule, flow_schedule, linear_schedule
+from undiffuse.schedules import sigmoid_schedule as _sigmoid
+from undiffuse.unet import UNet
+
+SCHEDULES = {
+    "cosine": cosine_schedule,
+    "linear": linear_schedule,
+    "sigmoid": _sigmoid,
+    "flow": flow_schedule,
+}
+DATA = ("digits", "fashion")
+PREDICTIONS = ("eps", "x0", "v")
+WEIGHTS = ("uniform", "min-snr")
+
+
+class RecipeError(ValueError):
+    """A recipe cannot be used; the message says which entry and what is wanted."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run.
+
+    name: of the run and its checkpoint. data: "digits" or "fashion"; n: the first n images of the
+    training split, None for all. network: arguments of ``unet.UNet``. schedule, schedule_options:
+    the forward process. prediction: eps, x0 or v. weight: "uniform" (the plain loss of the
+    prediction) or "min-snr". steps, batch, lr, warmup, final_lr, weight_decay, clip: as named. ema:
+    decay of the averaged weights. drop_labels: share of labels dropped for guidance. shift, flip:
+    augmentation. seconds: if above 0, ``steps`` is replaced by what the machine does in this time.
+    Entries of the wrong kind, out of range or unknown raise RecipeError.
+    """
+
+    name: str
+    data: str = "digits"
+    n: int | None = None
+    network: dict[str, Any] = field(default_factory=dict)
+    schedule: str = "cosine"
+    schedule_options: dict[str, Any] = field(default_factory=dict)
+    prediction: str = "v"
+    weight: str = "uniform"
+    steps: int = 1000
+    seconds: float = 0.0
+    batch: int = 64
+    lr: float = 1e-3
+    final_lr: float = 0.0
+    warmup: int = 50
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.999
+    drop_labels: float = 0.1
+    shift: int = 0
+    flip: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for key, known in (
+            ("data", DATA),
+            ("schedule", tuple(SCHEDULES)),
+            ("prediction", PREDICTIONS),
+            ("weight", WEIGHTS),
+        ):
+            value = getattr(self, key)
+            if value not in known:
+                raise RecipeError(f"{key} = {value!r}; it may be {', '.join(known)}")
+        for key, least in (("steps", 1), ("batch", 1), ("warmup", 0), ("shift", 0), ("seed", 0)):
+            self._number(key, least, whole=True)
+        if self.n is not None:
+            self._number("n", 1, whole=True)
+        for key in ("seconds", "final_lr", "weight_decay", "clip"):
+            self._number(key, 0)
+        for key, range_, fits in (
+            ("lr", "above 0 and below 1", lambda v: 0 < v < 1),
+            ("ema", "in [0, 1)", lambda v: 0 <= v < 1),
+            ("drop_labels", "in [0, 1]", lambda v: 0 <= v <= 1),
+        ):
+            self._number(key, 0)
+            if not fits(getattr(self, key)):
+                raise RecipeError(f"{key} = {getattr(self, key)!r}; a number {range_} is wanted")
+        given_by_data = {"in_channels", "dims"}
+        options = set(inspect.signature(UNet).parameters) - given_by_data
+        _refuse_unknown(self.network, sorted(options), "network")
+        options = inspect.signature(SCHEDULES[self.schedule]).parameters
+        _refuse_unknown(self.schedule_options, options, "schedule_options")
+
+    def _number(self, key: str, least: float, whole: bool = False) -> None:
+        value = getattr(self, key)
+        kind = int if whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kind) or not value >= least:
+            what = "whole number" if whole else "number"
+            raise RecipeError(f"{key} = {value!r}; a {what} of at least {least} is wanted")
+
+    def make_schedule(self) -> Schedule:
+        """The forward process."""
+        return SCHEDULES[self.schedule](**self.schedule_options)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for logs and checkpoints."""
+        return asdict(self)
+
+
+def _refuse_unknown(given: Any, known: Iterable[str], where: str) -> None:
+    if not isinstance(given, dict):
+        raise RecipeError(f"{where} must be a table of entries, got {given!r}")
+    known = list(known)
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            raise RecipeError(
+                f"{where} has an unknown entry {key!r}"
+                + (f"; did you mean {near[0]}?" if near else f" (there are {', '.join(known)})")
+            )
+
+
+def from_dict(data: dict[str, Any], where: str = "the recipe") -> Recipe:
+    """A recipe from plain data; an unknown key raises RecipeError with the nearest known one."""
+    _refuse_unknown(data, [f.name for f in fields(Recipe)], where)
+    if "name" not in data:
+        raise RecipeError(f"{where} has no name")
+    return Recipe(**data)
+
+
+def load(path: str | os.PathLike) -> Recipe:
+    """The recipe in a TOML file. Raises RecipeError for a file that cannot be read or used."""
+    path = Path(path)
+    try:
+        with open(path, "rb") as f:
+            data = tomllib.load(f)
+    except FileNotFoundError:
+        raise RecipeError(f"there is no recipe at {path}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path} is not valid TOML: {error}") from None
+    return from_dict({"name": path.stem, **data}, str(path))

@@ -1,0 +1,74 @@
+"""Recipes: what they accept, and how they say what they do not."""
+
+from pathlib import Path
+
+import pytest
+
+from undiffuse import recipes
+from undiffuse.recipes import RecipeError
+
+SHIPPED = Path(__file__).parents[2] / "data" / "recipes"
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda p: p.stem)
+def test_shipped_recipes_can_be_read(path):
+    recipe = recipes.load(path)
+    assert recipe.make_schedule().log_snr(0.5).isfinite()
+
+
+@pytest.mark.parametrize(
+    "entry, near", [("learning_rates", ""), ("bacth", "batch"), ("warm_up", "warmup")]
+)
+def test_unknown_entry_suggests_the_nearest(entry, near):
+    with pytest.raises(RecipeError, match=f"unknown entry '{entry}'") as error:
+        recipes.from_dict({"name": "a", entry: 1})
+    assert not near or f"did you mean {near}?" in str(error.value)
+
+
+def test_unknown_entry_of_the_network_or_schedule():
+    with pytest.raises(RecipeError, match=r"network has .* 'chanels'; did you mean channels"):
+        recipes.from_dict({"name": "a", "network": {"chanels": [8]}})
+    with pytest.raises(RecipeError, match=r"schedule_options has .* 'tao'; did you mean tau"):
+        recipes.from_dict({"name": "a", "schedule": "sigmoid", "schedule_options": {"tao": 2}})
+    with pytest.raises(RecipeError, match="in_channels"):
+        recipes.from_dict({"name": "a", "network": {"in_channels": 3}})
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("data", "cats"), ("schedule", "cosin"), ("prediction", "noise"), ("weight", "snr"),
+        ("steps", 0), ("steps", 2.5), ("steps", True), ("batch", -1), ("lr", 0), ("lr", 1.5),
+        ("lr", "fast"), ("ema", 1.0), ("drop_labels", 1.2), ("warmup", -1), ("clip", -1.0),
+        ("seconds", "long"), ("shift", 1.5), ("n", 0), ("network", [8, 16]), ("seed", "a"),
+        ("lr", float("nan")),
+    ],
+)  # fmt: skip
+def test_values_out_of_range_are_named(key, value):
+    with pytest.raises(RecipeError, match=key):
+        recipes.from_dict({"name": "a", key: value})
+
+
+def test_no_name():
+    with pytest.raises(RecipeError, match="no name"):
+        recipes.from_dict({})
+
+
+def test_files_that_are_missing_or_no_toml(tmp_path):
+    with pytest.raises(RecipeError, match="no recipe at"):
+        recipes.load(tmp_path / "none.toml")
+    path = tmp_path / "broken.toml"
+    path.write_text("lr = = 3")
+    with pytest.raises(RecipeError, match="not valid TOML"):
+        recipes.load(path)
+    path.write_text("lrr = 3")
+    with pytest.raises(RecipeError, match=r"broken.toml has an unknown entry 'lrr'"):
+        recipes.load(path)
+
+
+def test_name_from_the_file_and_back_as_plain_data(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("lr = 1e-2\n[network]\nchannels = [8]\n")
+    recipe = recipes.load(path)
+    assert (recipe.name, recipe.lr, recipe.network) == ("mine", 1e-2, {"channels": [8]})
+    assert recipes.from_dict(recipe.to_dict()) == recipe
