@@ -284,7 +284,7 @@ def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
     """Squared Frechet distance of the Gaussians fitted to two sets of features.
 
     a: (N, D), b: (M, D), float32 or float64; N and M differ, and may be smaller than D (but are at
-        least 2). Compute in float64.
+        least 2). D may be 1; torch.cov then gives a 0-d tensor. Compute in float64.
     Returns a Python float: |mean_a - mean_b|^2 + tr C_a + tr C_b - 2 tr (C_a C_b)^(1/2), with
         covariances divided by N - 1 and M - 1. Real and finite always; 0 for equal sets (rounding
         of the size of 1e-6 of the variances is allowed, either way).

@@ -406,9 +406,13 @@ def same_outcome(a: Outcome, b: Outcome, tol: Tol) -> bool:
         return False
     if a.status == "error":
         return a.error == b.error
-    return a.status != "ok" or (
-        type(a.value) is type(b.value) and compare(a.value, b.value, tol) is None
-    )
+    x, y = _python(a.value), _python(b.value)
+    return a.status != "ok" or (type(x) is type(y) and compare(x, y, tol) is None)
+
+
+def _python(value: Any) -> Any:
+    """A numpy number as Python's, so that it makes no difference which of the two is wrong."""
+    return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
 def diagnose(
@@ -456,7 +460,7 @@ def _same_values(a: Outcome, b: Outcome, tol: Tol) -> bool:
     """Like ``same_outcome`` for results, but the dtype of a tensor and side effects count not."""
     if b.status != "ok":
         return False
-    x, y = a.value, b.value
+    x, y = _python(a.value), _python(b.value)
     if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor) and x.dtype != y.dtype:
         wider = torch.promote_types(x.dtype, y.dtype)
         narrow = x if x.dtype != wider else y

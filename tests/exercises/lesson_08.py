@@ -65,7 +65,7 @@ def _(draw: Draw):
     pair = features(draw, 24, 4, "float32"), features(draw, 35, 4, "float32")
     yield Case("float32", pair, group=main)
     one = features(draw, 12, 1), features(draw, 15, 1)
-    yield Case("one feature", one, group=main)
+    yield Case("one feature", one, group="edges")
     yield Case(
         "six and nine samples of 14", (features(draw, 6, 14), features(draw, 9, 14)), group=few
     )
@@ -84,7 +84,10 @@ def _(draw: Draw):
 def _(case: Case, got, expected):
     a, b = (x.double() for x in case.args)
     scale = a.var(0).sum() + b.var(0).sum() + (a.mean(0) - b.mean(0)).square().sum()
-    return near(got, expected, case, 2e-6 * float(scale))
+    found = near(got, expected, case, 5e-5 * float(scale))
+    if found and isinstance(got, float) and abs(got - expected) < 5e-3 * float(scale):
+        found.says += ". That is near, and not near enough: is all of it computed in float64?"
+    return found
 
 
 kid = Exercise(
