@@ -271,6 +271,10 @@ for target, y in wanted.items():
         print(f"{target:28} {name:24} {'  '.join(f'{m:.5f}' for m in missed)}")
 
 # %% [markdown]
+# $t$ alone gives a straight line, and misses. Powers of $t$ follow what is smooth over the whole
+# range; what happens within a few steps they miss. The waves do well on both, and a network makes
+# more of them, as its layers are not linear.
+#
 # ## A block that can leave things alone
 #
 # The working part of the network is the **residual block**. It computes a change and adds it to
