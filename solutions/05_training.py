@@ -336,39 +336,13 @@ plots.show(
 )
 
 # %% [markdown]
-# <!-- exercise 05.3 -->
-#
-# Write the class: its constructor and `update`. Parameters are averaged. *Buffers* (a
-# normalisation's running mean, a counter: what a module keeps but does not learn) are copied.
-# `copy_to` and the two for checkpoints are given.
+# What does not need your thought is given: to load the average into a model, and to go into
+# checkpoints. Your class inherits it.
 
 
-# %% tags=["answer"] exercise="05.3"
-class EMA:
-    """An exponential moving average of a model's parameters, and a copy of its buffers.
-
-    decay: d in the formula above. updates: how many there were, 0 at first.
-    shadow: dict, name -> tensor, with every entry of ``model.state_dict()``. Its tensors need no
-        gradients and share no memory with the model.
-    """
-
-    def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
-        # BEGIN SOLUTION
-        self.decay, self.updates = decay, 0
-        self.shadow = {k: v.detach().clone() for k, v in model.state_dict().items()}
-        # END SOLUTION
-
-    @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Takes the model's present weights into the average. The model stays as it is."""
-        # BEGIN SOLUTION
-        self.updates += 1
-        d = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for name, p in model.named_parameters():
-            self.shadow[name].mul_(d).add_((1 - d) * p)
-        for name, b in model.named_buffers():
-            self.shadow[name].copy_(b)
-        # END SOLUTION
+# %%
+class Kept:
+    """What is given of the average."""
 
     def copy_to(self, model: nn.Module) -> None:
         """Loads the average into ``model``."""
@@ -383,6 +357,41 @@ class EMA:
         self.decay, self.updates = state["decay"], state["updates"]
         for name, value in state["shadow"].items():
             self.shadow[name].copy_(value)
+
+
+# %% [markdown]
+# <!-- exercise 05.3 -->
+#
+# Write the class: its constructor and `update`. Parameters are averaged. *Buffers* (a
+# normalisation's running mean, a counter: what a module keeps but does not learn) are copied.
+
+
+# %% tags=["answer"] exercise="05.3"
+class EMA(Kept):
+    """An exponential moving average of a model's parameters, and a copy of its buffers.
+
+    decay: d in the formula above. updates: how many there were, 0 at first.
+    shadow: dict, name -> tensor, with every entry of ``model.state_dict()``. Its tensors need no
+        gradients and share no memory with the model.
+    """
+
+    def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
+        # BEGIN SOLUTION
+        self.decay, self.updates = decay, 0
+        self.shadow = {k: v.clone() for k, v in model.state_dict().items()}
+        # END SOLUTION
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Takes the model's present weights into the average. The model stays as it is."""
+        # BEGIN SOLUTION
+        self.updates += 1
+        d = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for name, p in model.named_parameters():
+            self.shadow[name].mul_(d).add_((1 - d) * p)
+        for name, b in model.named_buffers():
+            self.shadow[name].copy_(b)
+        # END SOLUTION
 
 
 # %% tags=["check"]
@@ -535,7 +544,7 @@ def validation_loss(
             loss = simple_loss(model, data[i], t[i], alpha_bar, noise[i], labels, prediction)
             total[k] += loss.item() * len(i)
     model.train(mode)
-    return total / torch.bincount(part, minlength=bins)
+    return total / torch.bincount(part)
     # END SOLUTION
 
 

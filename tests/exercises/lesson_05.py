@@ -331,6 +331,8 @@ def move(model, seed):
 def follow(answer, model, seeds, decay):
     """(average object, shadow after each update) while the model moves."""
     average = answer.EMA(model) if decay is None else answer.EMA(model, decay)
+    if decay is None:
+        average.updates = 20_000  # the warm-up is over
     after = [{k: v.detach().clone() for k, v in average.shadow.items()}]
     for seed in seeds:
         move(model, seed)
@@ -485,7 +487,7 @@ def manners(answer, model, training, data, alpha_bar, options):
         "the global generator is as it was": undisturbed,
         "the network's mode is as it was": after == training,
         "the network was evaluated in evaluation mode": not any(mode for mode, _ in model.saw),
-        "at most batch samples at once": max(n for _, n in model.saw) <= options["batch"],
+        "at most batch samples at once": max(n for _, n in model.saw) <= options.get("batch", 250),
         "needs no gradients": not torch.as_tensor(first).requires_grad,
     }
 
@@ -523,6 +525,8 @@ def _(draw: Draw):
     yield Case("a network in training", args, **more)
     args = model(), False, data(14, 1, 3), some_levels(draw, 20), options
     yield Case("a network in evaluation", args, **more)
+    args = model(), True, data(260, 1, 2), some_levels(draw, 20), {"bins": 1}
+    yield Case("many samples in one bin", args, **more)
 
 
 @validation_loss.judge

@@ -418,7 +418,7 @@ a_ema = Answers("05.3")
 class EMA:
     def __init__(self, model, decay=0.999):
         self.decay, self.updates = decay, 0
-        self.shadow = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        self.shadow = {k: v.clone() for k, v in model.state_dict().items()}
 
     @torch.no_grad()
     def update(self, model):
@@ -814,7 +814,7 @@ def validation_loss(
             loss = simple_loss(model, data[i], t[i], alpha_bar, noise[i], labels, prediction)
             total[k] += loss.item() * len(i)
     model.train(mode)
-    return total / torch.bincount(part, minlength=bins)
+    return total / torch.bincount(part)
 
 
 class _Validation:
