@@ -348,10 +348,10 @@ check("04.2")
 def gradient_kept(depth: int, shortcut: bool, seed: int) -> float:
     """Cosine of the gradients at the input and at the output of ``depth`` random blocks."""
     torch.manual_seed(seed)
-    blocks = [ResBlock(16, 16, 8) for _ in range(depth)]
+    chain = [ResBlock(16, 16, 8) for _ in range(depth)]
     x = torch.randn(4, 16, 8, 8, requires_grad=True)
     emb, h = torch.randn(4, 8), x
-    for block in blocks:
+    for block in chain:
         h = block(h, emb) if shortcut else block(h, emb) - block.skip(h)
     at_output = torch.randn(h.shape)
     h.backward(at_output)
