@@ -24,6 +24,7 @@ SCHEDULES = {
 DATA = ("digits", "fashion")
 PREDICTIONS = ("eps", "x0", "v")
 WEIGHTS = ("uniform", "min-snr")
+OPTIMIZERS = ("adamw", "muon")
 
 
 class RecipeError(ValueError):
@@ -37,9 +38,11 @@ class Recipe:
     name: of the run and its checkpoint. data: "digits" or "fashion"; n: the first n images of the
     training split, None for all. network: arguments of ``unet.UNet``. schedule, schedule_options:
     the forward process. prediction: eps, x0 or v. weight: "uniform" (the plain loss of the
-    prediction) or "min-snr". steps, batch, lr, warmup, final_lr, weight_decay, clip: as named. ema:
-    decay of the averaged weights. drop_labels: share of labels dropped for guidance. shift, flip:
-    augmentation. seconds: if above 0, ``steps`` is replaced by what the machine does in this time.
+    prediction) or "min-snr". middle: how much more often noise levels in the middle are trained
+    (``training.sample_times``). optimizer: "adamw", or "muon" (``optim``). steps, batch, lr,
+    warmup, final_lr, weight_decay, clip: as named. ema: decay of the averaged weights.
+    drop_labels: share of labels dropped for guidance. shift, flip: augmentation. seconds: if above
+    0, ``steps`` is replaced by what the machine does in this time.
     Entries of the wrong kind, out of range or unknown raise RecipeError.
     """
 
@@ -51,6 +54,8 @@ class Recipe:
     schedule_options: dict[str, Any] = field(default_factory=dict)
     prediction: str = "v"
     weight: str = "uniform"
+    middle: float = 0.0
+    optimizer: str = "adamw"
     steps: int = 1000
     seconds: float = 0.0
     batch: int = 64
@@ -71,6 +76,7 @@ class Recipe:
             ("schedule", tuple(SCHEDULES)),
             ("prediction", PREDICTIONS),
             ("weight", WEIGHTS),
+            ("optimizer", OPTIMIZERS),
         ):
             value = getattr(self, key)
             if value not in known:
@@ -84,6 +90,7 @@ class Recipe:
         for key, range_, fits in (
             ("lr", "above 0 and below 1", lambda v: 0 < v < 1),
             ("ema", "in [0, 1)", lambda v: 0 <= v < 1),
+            ("middle", "in [0, 1)", lambda v: 0 <= v < 1),
             ("drop_labels", "in [0, 1]", lambda v: 0 <= v <= 1),
         ):
             self._number(key, 0)

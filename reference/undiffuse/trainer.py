@@ -24,6 +24,7 @@ from torch import nn
 
 from undiffuse.guidance import drop_labels
 from undiffuse.losses import loss_weight
+from undiffuse.optim import make_optimizer
 from undiffuse.prediction import target
 from undiffuse.recipes import Recipe
 from undiffuse.schedules import Schedule
@@ -156,9 +157,7 @@ def train(
     if x.ndim == 4:
         model = model.to(memory_format=torch.channels_last)
     schedule = recipe.make_schedule()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
-    )
+    optimizer = make_optimizer(model, recipe.optimizer, recipe.lr, recipe.weight_decay)
     ema = EMA(model, recipe.ema)
     loop = _Loop(recipe, x, labels, model, ema, optimizer, schedule, generator, device)
     if folder is not None:
@@ -244,7 +243,7 @@ class _Loop:
         x0 = self.x[index]
         if recipe.shift or recipe.flip:
             x0 = augment(x0, g, recipe.shift, recipe.flip)
-        t = self.low + (self.high - self.low) * sample_times(len(index), g)
+        t = self.low + (self.high - self.low) * sample_times(len(index), g, recipe.middle)
         noise = torch.randn(x0.shape, generator=g)
         cond = None
         if self.null is not None:

@@ -42,12 +42,24 @@ def sample_timesteps(
     return t[torch.randperm(batch, generator=generator, device=device)]
 
 
-def sample_times(batch: int, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Stratified continuous times in [0, 1): (batch,) float32, shuffled. Draws as above."""
+def sample_times(
+    batch: int, generator: torch.Generator | None = None, middle: float = 0.0
+) -> torch.Tensor:
+    """Stratified continuous times in [0, 1): (batch,) float32, shuffled. Draws as above.
+
+    middle in [0, 1): 0 is uniform; above it, times near 1/2 are drawn more often, u becoming
+    u + middle sin(2 pi u) / (2 pi), so that the density is 1 / (1 - middle) times uniform at 1/2
+    and 1 / (1 + middle) times at both ends.
+    """
+    if not 0 <= middle < 1:
+        raise ValueError(f"middle must be in [0, 1), got {middle}")
     device = getattr(generator, "device", "cpu")
     u = torch.arange(batch, device=device) + torch.rand(batch, generator=generator, device=device)
     order = torch.randperm(batch, generator=generator, device=device)
-    return (u / batch).clamp(max=1 - 2**-24)[order]
+    u = u / batch
+    if middle:
+        u = u + middle / (2 * math.pi) * torch.sin(2 * math.pi * u)
+    return u.clamp(0, 1 - 2**-24)[order]
 
 
 def train_step(
