@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from undiffuse.data import folder as data_folder
 from undiffuse.schedules import Schedule, cosine_schedule, flow_schedule, linear_schedule
 from undiffuse.schedules import sigmoid_schedule as _sigmoid
 from undiffuse.unet import UNet
@@ -28,6 +29,10 @@ WEIGHTS = ("uniform", "min-snr")
 
 class RecipeError(ValueError):
     """A recipe cannot be used; the message says which entry and what is wanted."""
+
+
+class RecipeNotFound(RecipeError):
+    """There is no recipe of that name or at that path; the message says what there is."""
 
 
 @dataclass(frozen=True)
@@ -132,14 +137,38 @@ def from_dict(data: dict[str, Any], where: str = "the recipe") -> Recipe:
     return Recipe(**data)
 
 
+def folder() -> Path:
+    """Where shipped recipes lie: ``data/recipes``."""
+    return data_folder() / "recipes"
+
+
+def locate(name: str | os.PathLike) -> Path:
+    """The file ``name``, or the shipped recipe of that name; RecipeNotFound with the nearest."""
+    path = Path(name)
+    if path.suffix == ".toml" or path.is_file():
+        if not path.is_file():
+            raise RecipeNotFound(f"there is no recipe at {path}")
+        return path
+    known = {p.stem: p for p in sorted(folder().glob("*.toml"))}
+    if str(name) in known:
+        return known[str(name)]
+    near = difflib.get_close_matches(str(name), known, 1)
+    raise RecipeNotFound(
+        f"there is no recipe {str(name)!r}"
+        + (f"; did you mean {near[0]}?" if near else "")
+        + f" (shipped: {', '.join(known) or 'none'}; or name a .toml file)"
+    )
+
+
 def load(path: str | os.PathLike) -> Recipe:
-    """The recipe in a TOML file. Raises RecipeError for a file that cannot be read or used."""
-    path = Path(path)
+    """The recipe in a TOML file, or the shipped one of that name.
+
+    Raises RecipeNotFound or, for a file that cannot be read or used, RecipeError.
+    """
+    path = locate(path)
     try:
         with open(path, "rb") as f:
             data = tomllib.load(f)
-    except FileNotFoundError:
-        raise RecipeError(f"there is no recipe at {path}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not valid TOML: {error}") from None
     return from_dict({"name": path.stem, **data}, str(path))

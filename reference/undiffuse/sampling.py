@@ -8,7 +8,7 @@ Karras et al. 2022, appendix B), which is why DDIM is Euler's method and DDPM it
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,9 +88,20 @@ def levels(
     )
 
 
-def _noise(x: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-    device = generator.device if generator is not None else x.device
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
+def _noise(
+    shape: tuple[int, ...],
+    generator: torch.Generator | Sequence[torch.Generator] | None,
+    dtype: torch.dtype,
+    device: str | torch.device,
+) -> torch.Tensor:
+    """Standard normal numbers; of several generators each draws its own sample."""
+    if isinstance(generator, Sequence):
+        each = [
+            torch.randn(shape[1:], generator=g, dtype=dtype, device=g.device) for g in generator
+        ]
+        return torch.stack(each).to(device)
+    source = generator.device if generator is not None else device
+    return torch.randn(shape, generator=generator, dtype=dtype, device=source).to(device)
 
 
 def ddim_update(
@@ -324,7 +335,7 @@ def sample(
     solver: str = "dpmpp_2m",
     calls: int = 50,
     cond: Any = None,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
     x: torch.Tensor | None = None,
     at: Levels | None = None,
     spacing: str = "log_snr",
@@ -339,7 +350,8 @@ def sample(
 
     denoiser: ``(x_t, t, cond) -> prediction`` of the given ``kind`` ("eps", "x0", "v", "flow",
     "score"). calls: network calls at most. generator: for the first noise and for all that
-    stochastic solvers draw; None uses the global one. x: start from this (at the first level's
+    stochastic solvers draw; None uses the global one. A list of generators, one a sample, gives
+    each sample its own noise, whatever batch it is in. x: start from this (at the first level's
     noise) in place of fresh noise. at: levels of your own in place of ``levels(...)``. clip: bounds
     for each estimate of x0, such as (-1, 1) for images. progress: a function called with 1 after
     each network call. options: ``eta`` (ddim), ``variance`` (ddpm: "posterior" or "beta"),
@@ -362,11 +374,13 @@ def sample(
             + (f"; it has {', '.join(sorted(known))}" if known else "")
         )
     lv = at if at is not None else levels(schedule, steps, spacing)
+    wanted = len(x) if x is not None else shape[0] if shape else 0
+    if isinstance(generator, Sequence) and wanted and len(generator) != wanted:
+        raise ValueError(f"{len(generator)} generators cannot serve {wanted} samples: one each")
     if x is None:
         if shape is None:
             raise ValueError("give a shape to draw, or x to start from")
-        source = generator.device if generator is not None else device
-        x = torch.randn(shape, generator=generator, dtype=dtype, device=source).to(device)
+        x = _noise(shape, generator, dtype, device)
         # What the forward process leaves of data there is noise of this deviation.
         x = x * math.hypot(
             float(lv.sigma[0]), 0.0 if float(lv.alpha[0]) == 1 else float(lv.alpha[0])
@@ -375,7 +389,9 @@ def sample(
     estimator = _Estimator(
         as_x0(denoiser, schedule, kind), schedule, lv, cond, clip, trail, progress
     )
-    x = SOLVERS[solver](estimator, lv, x, lambda like: _noise(like, generator), options)
+    x = SOLVERS[solver](
+        estimator, lv, x, lambda y: _noise(y.shape, generator, y.dtype, y.device), options
+    )
     if not torch.isfinite(x).all():
         raise ValueError(
             f"{solver} with {calls} calls gave values that are not finite: the denoiser's "
