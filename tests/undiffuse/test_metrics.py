@@ -248,7 +248,36 @@ def test_assess_takes_equal_counts_and_its_parts_agree():
     assert q.floor == me.frechet_distance(held_out[:90], reference)
     assert q.excess == q.fd - q.floor and q.ratio == q.fd / q.floor
     assert (q.precision, q.recall) == me.precision_recall(reference, fake[:90])
+    floors = me.precision_recall(reference, held_out[:90])
+    assert (q.floor_precision, q.floor_recall) == floors
     assert q.accuracy == 0.9
+
+
+def test_frechet_interval_holds_the_mean_of_other_draws():
+    """About as often as it says."""
+    g = torch.Generator().manual_seed(0)
+    d, n, cases = 6, 100, 60
+    b = torch.randn(300, d, generator=g, dtype=F64)
+
+    def samples():
+        return 1.2 * torch.randn(n, d, generator=g, dtype=F64) + 0.3
+
+    truth = sum(me.frechet_distance(samples(), b) for _ in range(400)) / 400
+    hits = 0
+    for _ in range(cases):
+        a = samples()
+        low, high = me.frechet_interval(a, b, n=80, level=0.9, generator=g)
+        hits += low <= truth <= high
+    # Binomial(60, 0.9) is below 46 once in 2000
+    assert hits >= 46
+
+
+def test_frechet_interval_resamples_within_groups():
+    """With one row a group every resample is the set itself: the interval has no width."""
+    a, b = draw(0, 30, 4), draw(1, 40, 4)
+    value = me.frechet_distance(a, b)
+    found = me.frechet_interval(a, b, torch.arange(30), n=5)
+    assert found == pytest.approx((value, value), rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -263,6 +292,12 @@ def test_assess_takes_equal_counts_and_its_parts_agree():
         (lambda: me.nearest_distances(draw(0, 9, 3), draw(1, 3, 3), 4), "neighbour 4 among 3"),
         (lambda: me.bootstrap_ci(torch.ones(5), torch.mean, 10, 1.0), "level must be in"),
         (lambda: me.bootstrap_ci(torch.ones(1), torch.mean, 10), "got 10, 1"),
+        (lambda: me.frechet_interval(draw(0, 9, 3), draw(1, 9, 3), level=2), "level must be in"),
+        (lambda: me.frechet_interval(draw(0, 9, 3), draw(1, 9, 3), n=1), "got 1"),
+        (
+            lambda: me.frechet_interval(draw(0, 9, 3), draw(1, 9, 3), torch.zeros(4)),
+            "9 rows but 4 groups",
+        ),
         (lambda: me.fd_vs_n([100, 100], [1.0, 2.0]), "two or more different counts"),
         (lambda: me.fd_vs_n([100, 200], [1.0]), "2 counts but 1 distances"),
         (lambda: me.fd_curve(draw(0, 9, 3), draw(1, 8, 3), [5, 9]), "from 2 to 8, got"),
