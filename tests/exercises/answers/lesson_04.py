@@ -199,6 +199,33 @@ def timestep_embedding(t, dim, max_period=10000.0):
     return _columns(_angles(t, dim // 2, max_period, dtype=torch.float32), dim)
 
 
+def _only_a_little_off_in_float64(got, expected, cases):
+    """A ``detect``: all is right but for float64 times, off by what float32 frequencies are."""
+    bad = []
+    for found, wanted in zip(got, expected):
+        if found.status != "ok":
+            return False
+        a, b = found.value, wanted.value
+        if not isinstance(a, torch.Tensor) or a.shape != b.shape or a.dtype != b.dtype:
+            return False
+        if not (a - b).abs().max() < 1e-3:
+            return False
+        if b.dtype == torch.float64:
+            bad.append(float((a - b).abs().max()) > 1e-8)
+    return any(bad)
+
+
+@a_embedding.misconception(
+    "float32-frequencies",
+    "For float64 times your result has the right dtype, but the digits of float32: the frequencies "
+    "were made in float32, where torch.arange and torch.linspace begin. Give them t's precision.",
+    detect=_only_a_little_off_in_float64,
+)
+def timestep_embedding(t, dim, max_period=10000.0):
+    half = dim // 2
+    return _columns(t[:, None] * max_period ** (-torch.arange(half) / half), dim)
+
+
 @a_embedding.misconception(
     "always-float64",
     "Your result is float64 for every t (numpy computes in float64, say). Only float64 times get a "
@@ -428,6 +455,17 @@ class ResBlock(ResBlock):
 
 
 @a_block.misconception(
+    "first-norm-twice",
+    "Both convolutions get what norm1 has normalised. Each normalisation has learned numbers of "
+    "its own, and norm1 fits only the channels that come in: the second place is norm2's.",
+)
+class ResBlock(ResBlock):
+    def forward(self, x, emb):
+        h = self.conv1(F.silu(self.norm1(x))) + self.emb(F.silu(emb))[:, :, None, None]
+        return self.skip(x) + self.conv2(F.silu(self.norm1(h)))
+
+
+@a_block.misconception(
     "silu-at-the-end",
     "A SiLU acts on the sum at the end. Then nothing can pass through the block unchanged, and "
     "what is far below zero is lost.",
@@ -581,6 +619,18 @@ class SelfAttention2d(SelfAttention2d):
         q, k, v = _qkv(self, x)
         scores = q @ k.transpose(-1, -2) * math.sqrt(q.shape[-1])
         return _back(self, x, scores.softmax(dim=-1) @ v)
+
+
+@a_attention.misconception(
+    "scale-after-softmax",
+    "You divide by the root after the softmax: the weights of a query then add up to less than 1. "
+    "It is the scores that are divided, before the softmax.",
+)
+class SelfAttention2d(SelfAttention2d):
+    def forward(self, x):
+        q, k, v = _qkv(self, x)
+        weights = (q @ k.transpose(-1, -2)).softmax(dim=-1) / math.sqrt(q.shape[-1])
+        return _back(self, x, weights @ v)
 
 
 @a_attention.misconception(
@@ -741,6 +791,18 @@ class SelfAttention2d(SelfAttention2d):
         q, k, v = _qkv(self, x)
         h = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(dim=-1) @ v
         return x + self.proj(h.reshape(x.shape))
+
+
+@a_attention.misconception(
+    "places-first-on-the-way-back",
+    "You go from (B, places, C) straight to x.shape. Channels come before places there, and a "
+    "reshape does not move anything: transpose to (B, C, places) first.",
+)
+class SelfAttention2d(SelfAttention2d):
+    def forward(self, x):
+        q, k, v = _qkv(self, x)
+        h = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(dim=-1) @ v
+        return x + self.proj(h.transpose(1, 2).reshape(x.shape))
 
 
 @a_attention.misconception(
