@@ -136,8 +136,7 @@ def train(
             run.model,
             chosen,
             tuple(x.shape[1:]),
-            steps=run.steps,
-            seconds=round(run.seconds, 1),
+            **trainer.facts(run, where),
         )
     typer.echo(f"{path}: {run.steps} steps in {run.seconds:.0f} s")
 

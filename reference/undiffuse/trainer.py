@@ -383,6 +383,10 @@ def _step_of(line: str) -> float:
         return math.inf
 
 
-def export(run: Run) -> dict[str, Any]:
-    """What a checkpoint file holds besides weights: the recipe and what came of it."""
-    return {"recipe": run.recipe.to_dict(), "steps": run.steps, "seconds": round(run.seconds, 1)}
+def facts(run: Run, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """What a checkpoint file tells of its run: steps, seconds and the machine."""
+    if str(device).startswith("cuda"):
+        machine = torch.cuda.get_device_name(device)
+    else:
+        machine = f"{torch.get_num_threads()} threads of a {device}".replace("cpu", "CPU")
+    return {"steps": run.steps, "seconds": round(run.seconds, 1), "machine": machine}
