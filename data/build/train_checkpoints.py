@@ -90,7 +90,10 @@ def train(name: str, folder: Path, device: str) -> Path:
             said = time.monotonic()
             print(f"{name}: step {step} of {of}, loss {loss:.4f}", flush=True)
 
-    run = trainer.train(recipe, x, labels, folder=folder, on_step=show, device=device)
+    options = {"folder": folder, "on_step": show, "device": device}
+    if recipe.validate_every:
+        options["validation"] = getattr(data, recipe.data)("validation")
+    run = trainer.train(recipe, x, labels, **options)
     facts = trainer.facts(run, device)
     path = folder / f"{name}.safetensors"
     return checkpoints.save(path, run.model, recipe, tuple(x.shape[1:]), **facts)

@@ -97,21 +97,26 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="In place of the recipe's steps.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "auto",
+    save_every: Annotated[
+        float, typer.Option(min=0, help="Seconds between states on disk, should the power fail.")
+    ] = 60.0,
     plain: Annotated[
         bool, typer.Option("--plain", help="Lines in place of a progress bar.")
     ] = False,
 ) -> None:
     """Train what a recipe says, and go on where a run was stopped.
 
-    The run's folder gets state.pt (what is needed to go on), log.jsonl, and at the end
+    The run's folder gets state.pt (what is needed to go on), log.jsonl, samples where the recipe
+    says sample_every, and at the end
     NAME.safetensors, which `course sample` reads, and curves.png. Ctrl-C saves and stops; the same
-    command goes on, to the same weights.
+    command goes on, to the same weights. Several processes share each batch: torchrun
+    --nproc-per-node 2 -m coursework train NAME.
 
     Example: course train lesson05 --out runs/lesson05
     """
     from dataclasses import replace
 
-    from undiffuse import checkpoints, data, recipes, trainer
+    from undiffuse import checkpoints, data, recipes, team, trainer
 
     with told("lower batch in the recipe, or the network's channels"):
         chosen = recipes.load(recipe)
@@ -121,24 +126,37 @@ def train(
         if seconds is not None:
             changes["seconds"] = seconds
         chosen = replace(chosen, **changes)
-        x, labels = getattr(data, chosen.data)("train", chosen.n)
+        take = getattr(data, chosen.data)
+        x, labels = take("train", chosen.n)
         folder = out or Path("runs") / chosen.name
+        file = folder / f"{chosen.name}.safetensors"
         where = find_device(device)
-        with shown(chosen.name, plain) as show:
-            try:
-                run = trainer.train(chosen, x, labels, folder=folder, on_step=show, device=where)
-            except KeyboardInterrupt:
-                raise CommandError(
-                    f"stopped; the same command goes on from {folder}", INTERRUPTED
-                ) from None
-        path = checkpoints.save(
-            folder / f"{chosen.name}.safetensors",
-            run.model,
-            chosen,
-            tuple(x.shape[1:]),
-            **trainer.facts(run, where),
-        )
-    typer.echo(f"{path}: {run.steps} steps in {run.seconds:.0f} s")
+        leads = team.join(where).leads
+        options = {"folder": folder, "device": where, "save_every": save_every}
+        if chosen.validate_every:
+            options["validation"] = take("validation")
+
+        def keep(run: trainer.Run, path: Path) -> None:
+            if leads:
+                what = trainer.facts(run, where)
+                checkpoints.save(path, run.model, run.recipe, tuple(x.shape[1:]), **what)
+
+        try:
+            with shown(chosen.name, plain) as show:
+                run = trainer.train(chosen, x, labels, on_step=show, **options)
+        except KeyboardInterrupt:
+            raise CommandError(
+                f"stopped; the same command goes on from {folder}", INTERRUPTED
+            ) from None
+        except trainer.Diverged as error:
+            good = folder / f"{chosen.name}-last-good.safetensors"
+            keep(error.run, good)
+            raise CommandError(f"{error}. The last good weights are in {good}") from None
+        finally:
+            team.leave()
+        keep(run, file)
+    if leads:
+        typer.echo(f"{file}: {run.steps} steps in {run.seconds:.0f} s; see curves.png beside it")
 
 
 @contextmanager

@@ -25,6 +25,7 @@ SCHEDULES = {
 DATA = ("digits", "fashion")
 PREDICTIONS = ("eps", "x0", "v")
 WEIGHTS = ("uniform", "min-snr")
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 class RecipeError(ValueError):
@@ -45,6 +46,9 @@ class Recipe:
     prediction) or "min-snr". steps, batch, lr, warmup, final_lr, weight_decay, clip: as named. ema:
     decay of the averaged weights. drop_labels: share of labels dropped for guidance. shift, flip:
     augmentation. seconds: if above 0, ``steps`` is replaced by what the machine does in this time.
+    validate_every, sample_every: steps between looks at the validation loss by noise level, and
+    at samples; 0 for never; they change nothing in the run. precision: "float32", "bfloat16" (the
+    network alone, by autocast) or "auto", which is bfloat16 on CUDA and float32 elsewhere.
     Entries of the wrong kind, out of range or unknown raise RecipeError.
     """
 
@@ -69,6 +73,9 @@ class Recipe:
     shift: int = 0
     flip: bool = False
     seed: int = 0
+    validate_every: int = 0
+    sample_every: int = 0
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         for key, known in (
@@ -76,12 +83,15 @@ class Recipe:
             ("schedule", tuple(SCHEDULES)),
             ("prediction", PREDICTIONS),
             ("weight", WEIGHTS),
+            ("precision", PRECISIONS),
         ):
             value = getattr(self, key)
             if value not in known:
                 raise RecipeError(f"{key} = {value!r}; it may be {', '.join(known)}")
         for key, least in (("steps", 1), ("batch", 1), ("warmup", 0), ("shift", 0), ("seed", 0)):
             self._number(key, least, whole=True)
+        for key in ("validate_every", "sample_every"):
+            self._number(key, 0, whole=True)
         if self.n is not None:
             self._number("n", 1, whole=True)
         for key in ("seconds", "final_lr", "weight_decay", "clip"):
