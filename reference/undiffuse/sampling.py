@@ -403,4 +403,52 @@ def sample(
     return x
 
 
-__all__ = ["SOLVERS", "Levels", "Path", "ddim_update", "levels", "sample", "steps_for"]
+@torch.no_grad()
+def invert(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    x: torch.Tensor,
+    *,
+    kind: str = "eps",
+    calls: int = 50,
+    cond: Any = None,
+    at: Levels | None = None,
+    spacing: str = "log_snr",
+    clip: tuple[float, float] | None = None,
+    path: bool = False,
+    progress: Any = None,
+) -> torch.Tensor | tuple[torch.Tensor, Path]:
+    """The noise from which deterministic DDIM makes the data ``x`` (B, ...): it goes back up.
+
+    ``sample(..., solver="ddim", x=invert(...))`` with the same levels gives x back, the better the
+    more calls: each step takes the noise estimate from where it comes, and sampling takes it from
+    where that step went. The way from data to the first level uses the estimate at that level.
+    Song et al. 2020 (DDIM), section 4.3. Arguments as in ``sample``, in the order that it visits
+    levels; ``clip`` bends the way, and is off. Returns x at the noisiest level, or with
+    ``path=True`` (x, ``Path``). Raises ValueError for data, or a result, that are not finite.
+    """
+    if not torch.isfinite(x).all():
+        raise ValueError("the data to invert hold NaN or infinite values")
+    lv = at if at is not None else levels(schedule, steps_for("ddim", calls), spacing)
+    trail = Path() if path else None
+    x0_of = as_x0(denoiser, schedule, kind)
+    estimate = _Estimator(x0_of, schedule, lv, cond, clip, trail, progress)
+    pairs, last = _pairs(lv), lv.steps
+    if pairs[last][1] == 0:  # data: the noise in them is estimated one level above
+        last -= 1
+        scaled = pairs[last][0] * x
+        x = 2 * scaled - pairs[last][0] * estimate(scaled, last)
+    for i in range(last, 0, -1):
+        x = ddim_update(x, estimate(x, i), pairs[i], pairs[i - 1])
+    if not torch.isfinite(x).all():
+        raise ValueError(
+            f"{calls} calls gave values that are not finite: the denoiser's predictions may not be "
+            f"of kind {kind!r}"
+        )
+    if trail is not None:
+        trail.x.append(x.cpu())
+        return x, trail
+    return x
+
+
+__all__ = ["SOLVERS", "Levels", "Path", "ddim_update", "invert", "levels", "sample", "steps_for"]
