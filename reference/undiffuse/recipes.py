@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from undiffuse.data import folder as data_folder
+from undiffuse.presets import preset
 from undiffuse.schedules import Schedule, cosine_schedule, flow_schedule, linear_schedule
 from undiffuse.schedules import sigmoid_schedule as _sigmoid
 from undiffuse.unet import UNet
@@ -41,14 +42,15 @@ class Recipe:
     """One training run.
 
     name: of the run and its checkpoint. data: "digits" or "fashion"; n: the first n images of the
-    training split, None for all. network: arguments of ``unet.UNet``. schedule, schedule_options:
-    the forward process. prediction: eps, x0 or v. weight: "uniform" (the plain loss of the
-    prediction) or "min-snr". steps, batch, lr, warmup, final_lr, weight_decay, clip: as named. ema:
-    decay of the averaged weights. drop_labels: share of labels dropped for guidance. shift, flip:
-    augmentation. seconds: if above 0, ``steps`` is replaced by what the machine does in this time.
-    validate_every, sample_every: steps between looks at the validation loss by noise level, and
-    at samples; 0 for never; they change nothing in the run. precision: "float32", "bfloat16" (the
-    network alone, by autocast) or "auto", which is bfloat16 on CUDA and float32 elsewhere.
+    training split, None for all. network: arguments of ``unet.UNet``, or ``preset``, one of
+    ``presets``, with changes to it. schedule, schedule_options: the forward process. prediction:
+    eps, x0 or v. weight: "uniform" (the plain loss of the prediction) or "min-snr". steps, batch,
+    lr, warmup, final_lr, weight_decay, clip: as named. ema: decay of the averaged weights.
+    drop_labels: share of labels dropped for guidance. shift, flip: augmentation. seconds: if above
+    0, ``steps`` is replaced by what the machine does in this time. validate_every, sample_every:
+    steps between looks at the validation loss by noise level, and at samples; 0 for never; they
+    change nothing in the run. precision: "float32", "bfloat16" (the network alone, by autocast) or
+    "auto", which is bfloat16 on CUDA and float32 elsewhere.
     Entries of the wrong kind, out of range or unknown raise RecipeError.
     """
 
@@ -144,6 +146,14 @@ def from_dict(data: dict[str, Any], where: str = "the recipe") -> Recipe:
     _refuse_unknown(data, [f.name for f in fields(Recipe)], where)
     if "name" not in data:
         raise RecipeError(f"{where} has no name")
+    network = data.get("network", {})
+    if isinstance(network, dict) and "preset" in network:
+        # Written out, so that a checkpoint does not change its meaning with a preset.
+        rest = {k: v for k, v in network.items() if k != "preset"}
+        try:
+            data = data | {"network": preset(network["preset"]).network | rest}
+        except ValueError as error:
+            raise RecipeError(f"{where}: {error}") from None
     return Recipe(**data)
 
 

@@ -126,7 +126,8 @@ def curves(
     width = max(1, len(losses) // 100)
     means = [np.mean(losses[i : i + width]) for i in range(0, len(losses), width)]
     steps = [min(i + width, len(losses)) for i in range(0, len(losses), width)]
-    dress(axes[0], "step", "loss", f"training loss, means of {width} steps")
+    title = "training loss" + (f", means of {width} steps" if width > 1 else "")
+    dress(axes[0], "step", "loss", title)
     axes[0].plot(steps, means, color=palette.role("model").color, linewidth=1.9)
     axes[0].set_yscale("log")
     if validation:
