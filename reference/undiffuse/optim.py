@@ -4,6 +4,7 @@ Adam gives every number of a weight its own step size. Muon (Jordan et al. 2024,
 for hidden layers in neural networks") looks at a weight as a matrix: it replaces the averaged
 gradient U S V^T by U V^T, so that all directions move equally far, the rare ones too. What is no
 hidden matrix (biases, norms, embeddings, the first and the last layer) is left to Adam.
+torch.optim.Muon refuses the weights of convolutions, of which a U-Net consists; hence this one.
 """
 
 from __future__ import annotations
@@ -13,15 +14,21 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.adam import adam
 
+from undiffuse.blocks import CONV
+
+OPTIMIZERS = ("adamw", "muon")
 # Jordan et al. 2024: a quintic whose repeated use brings singular values near 1 in few rounds.
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalise(matrix: torch.Tensor, rounds: int = 4) -> torch.Tensor:
-    """(m, n) with its singular values brought near 1 (about 0.7 to 1.2), the vectors kept.
+    """(m, n) with its singular values brought near 1, the vectors kept.
 
-    Newton-Schulz iteration: matrix products only, no decomposition. A matrix of zeros stays zero.
+    Newton-Schulz iteration: matrix products only, no decomposition. It does not converge to 1 but
+    to a band around it, and values that are tiny beside the largest get there in more rounds only.
+    A matrix of zeros stays zero.
     Raises ValueError for anything but a matrix.
     """
     if matrix.ndim != 2:
@@ -80,40 +87,42 @@ class Muon(torch.optim.Optimizer):
                     self._muon(group, p)
 
     def _muon(self, group: dict[str, Any], p: torch.Tensor) -> None:
-        average = self.state[p].setdefault("average", torch.zeros_like(p))
-        average.lerp_(p.grad, 1 - group["momentum"])
-        ahead = p.grad.lerp(average, group["momentum"])
+        state = self.state[p]
+        if not state:
+            state["average"] = torch.zeros_like(p)
+        state["average"].lerp_(p.grad, 1 - group["momentum"])
+        ahead = p.grad.lerp(state["average"], group["momentum"])
         update = orthogonalise(ahead.flatten(1))
         rows, columns = update.shape
         scale = max(1.0, rows / columns) ** 0.5
         p.add_(update.reshape(p.shape), alpha=-group["lr"] * scale)
 
     def _adam(self, group: dict[str, Any], given: list[torch.Tensor]) -> None:
-        if not given:
-            return
-        first, second = group["betas"]
-        count = group["steps"] = group.get("steps", 0) + 1
         states = [self.state[p] for p in given]
         for state, p in zip(states, given):
-            state.setdefault("mean", torch.zeros_like(p))
-            state.setdefault("square", torch.zeros_like(p))
-        grads = [p.grad for p in given]
-        means, squares = ([s[k] for s in states] for k in ("mean", "square"))
-        torch._foreach_lerp_(means, grads, 1 - first)
-        torch._foreach_mul_(squares, second)
-        torch._foreach_addcmul_(squares, grads, grads, 1 - second)
-        roots = torch._foreach_div(squares, 1 - second**count)
-        torch._foreach_sqrt_(roots)
-        torch._foreach_add_(roots, group["eps"])
-        rate = group["lr"] * group["adam_share"] / (1 - first**count)
-        torch._foreach_addcdiv_(given, means, roots, -rate)
+            if not state:
+                state["step"] = torch.tensor(0.0)
+                state["mean"], state["square"] = torch.zeros_like(p), torch.zeros_like(p)
+        adam(
+            given,
+            [p.grad for p in given],
+            *([s[k] for s in states] for k in ("mean", "square")),
+            [],
+            [s["step"] for s in states],
+            foreach=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"] * group["adam_share"],
+            weight_decay=0.0,
+            eps=group["eps"],
+            maximize=False,
+        )
 
 
 def hidden_matrices(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """(matrices, others): the weights of convolutions but the first and the last, and the rest."""
-    convolutions = [
-        m.weight for m in model.modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    ]
+    convolutions = [m.weight for m in model.modules() if isinstance(m, tuple(CONV.values()))]
     inside = {id(w) for w in convolutions[1:-1] if w.requires_grad}
     trained = [p for p in model.parameters() if p.requires_grad]
     matrices = [p for p in trained if id(p) in inside]
@@ -129,4 +138,4 @@ def make_optimizer(model: nn.Module, name: str, lr: float, weight_decay: float =
         if weight_decay:
             raise ValueError("weight_decay is not used with muon; leave it out, or take adamw")
         return Muon(*hidden_matrices(model), lr=lr)
-    raise ValueError(f"the optimizer must be adamw or muon, got {name!r}")
+    raise ValueError(f"the optimizer must be {' or '.join(OPTIMIZERS)}, got {name!r}")

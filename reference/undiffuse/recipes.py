@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from undiffuse.optim import OPTIMIZERS
 from undiffuse.schedules import Schedule, cosine_schedule, flow_schedule, linear_schedule
 from undiffuse.schedules import sigmoid_schedule as _sigmoid
 from undiffuse.unet import UNet
@@ -24,7 +25,6 @@ SCHEDULES = {
 DATA = ("digits", "fashion")
 PREDICTIONS = ("eps", "x0", "v")
 WEIGHTS = ("uniform", "min-snr")
-OPTIMIZERS = ("adamw", "muon")
 
 
 class RecipeError(ValueError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -23,6 +25,13 @@ def test_singular_values_come_near_one_and_vectors_stay(shape):
     assert off.abs().max() < 1e-9
 
 
+@pytest.mark.parametrize("shape", [(32, 288), (64, 1152), (96, 32)])
+def test_four_rounds_do_for_weights_of_convolutions(shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalise(x))
+    assert values.min() > 0.6 and values.max() < 1.3
+
+
 def test_zeros_stay_zero_and_other_shapes_are_refused():
     assert torch.equal(orthogonalise(torch.zeros(3, 5)), torch.zeros(3, 5))
     with pytest.raises(ValueError, match=r"matrix \(m, n\)"):
@@ -41,8 +50,30 @@ def test_the_others_move_as_adam_moves_them():
         for p, optimizer in ((ours, a), (theirs, b)):
             p.grad = (p.detach() - k) * torch.arange(1.0, 8.0, dtype=torch.float64)
             optimizer.step()
-    # eps stands inside the root's correction in ours, as in the paper; in float64 both agree.
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
+
+
+def test_a_state_that_was_saved_goes_on_to_the_bit():
+    def run(steps, at=None):
+        torch.manual_seed(0)
+        model = UNet(1, (8, 16), patch=2, classes=10)
+        optimizer = make_optimizer(model, "muon", 0.02)
+        for k in range(steps):
+            g = torch.Generator().manual_seed(k)
+            for p in model.parameters():
+                p.grad = torch.randn(p.shape, generator=g)
+            optimizer.step()
+            if k + 1 == at:
+                weights, state = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+                model = UNet(1, (8, 16), patch=2, classes=10)
+                optimizer = make_optimizer(model, "muon", 0.5)
+                model.load_state_dict(weights)
+                optimizer.load_state_dict(state)
+        return model.state_dict()
+
+    whole, stopped = run(6), run(6, at=3)
+    for name, value in whole.items():
+        assert torch.equal(value, stopped[name]), name
 
 
 def test_every_parameter_of_a_unet_belongs_to_one_side():
