@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+import typer.core
+import typer.main
 
 from coursework import exits
 from coursework.terminal import (
@@ -413,10 +416,26 @@ def release(
     say(f"✓ {folder}: {len(files)} files, {size / 1e6:.1f} MB, no solutions")
 
 
+def _command() -> typer.core.TyperGroup:
+    """All commands: those above, and those of the course's own module where it names one."""
+    from coursework import config
+
+    group = typer.main.get_group(app)
+    try:
+        named = config.find().commands
+    except (config.CourseNotFound, KeyError, ValueError):
+        named = None  # the command itself will say what is wrong, or does not need a course
+    if named:
+        own = typer.main.get_group(importlib.import_module(named).app)
+        for name in own.commands:
+            group.add_command(own.commands[name], name)
+    return group
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command; user errors are told in a sentence, with an exit code by kind."""
     try:
-        app(args=arguments, prog_name="course")
+        _command()(args=arguments, prog_name="course")
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         sys.exit(exits.INTERRUPTED)

@@ -15,7 +15,10 @@ class CourseNotFound(FileNotFoundError):
 
 @dataclass(frozen=True)
 class Course:
-    """A course's folders (absolute) and names."""
+    """A course's folders (absolute) and names.
+
+    commands: a module whose typer ``app`` holds commands of the course's own, or None.
+    """
 
     root: Path
     title: str
@@ -24,6 +27,7 @@ class Course:
     checks: Path
     work: Path
     library: str
+    commands: str | None = None
 
 
 @lru_cache
@@ -40,6 +44,7 @@ def load(root: Path) -> Course:
         checks=root / table["checks"],
         work=work,
         library=table["library"],
+        commands=table.get("commands"),
     )
 
 

@@ -21,7 +21,7 @@ MEANS = {
     NOT_ISOLATED: "no isolation here to grade a batch in (--allow-unisolated)",
     STORAGE: "cannot be read or written: read-only, disk full, gradebook in use",
     NO_WORKER: "a grading process, or JupyterLab, did not start",
-    INVALID: "not a notebook, or a source that cannot be built or released",
+    INVALID: "a file that cannot be used: no notebook, a source that cannot be built, bad data",
     INTERRUPTED: "stopped with Ctrl-C; what was done is kept",
 }
 

@@ -149,6 +149,8 @@ def as_trouble(error: BaseException) -> Trouble | None:
         kind = getattr(sys.modules.get(module), name, None)
         if kind is not None and isinstance(error, kind):
             return Trouble(str(error), code)
+    if isinstance(getattr(error, "exit_code", None), int):  # of the course's own commands
+        return Trouble(str(error), error.exit_code)
     if isinstance(error, OSError):
         what = f"{error.filename}: " if error.filename else ""
         text = f"{what}{error.strerror or error}"

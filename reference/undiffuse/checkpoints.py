@@ -25,6 +25,10 @@ from undiffuse.unet import UNet
 FORMAT = "undiffuse-1"
 
 
+class CheckpointNotFound(CheckpointError):
+    """There is no checkpoint of that name or at that path; the message says what there is."""
+
+
 @dataclass
 class Checkpoint:
     """A network ready to draw samples from.
@@ -103,13 +107,13 @@ def locate(name: str | os.PathLike) -> Path:
     path = Path(name)
     if path.suffix == ".safetensors" or path.exists():
         if not path.is_file():
-            raise CheckpointError(f"there is no checkpoint file {path}")
+            raise CheckpointNotFound(f"there is no checkpoint file {path}")
         return path
     shipped = folder() / f"{name}.safetensors"
     if shipped.is_file():
         return shipped
     near = difflib.get_close_matches(str(name), names(), 1)
-    raise CheckpointError(
+    raise CheckpointNotFound(
         f"there is no checkpoint {str(name)!r}"
         + (f"; did you mean {near[0]}?" if near else "")
         + f" (shipped: {', '.join(names()) or 'none yet'}; or name a .safetensors file)"

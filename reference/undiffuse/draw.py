@@ -1,10 +1,12 @@
-"""Samples from checkpoints: in batches, seeded per sample, as arrays and grids."""
+"""Samples from checkpoints: in batches, seeded per sample, as arrays, files and grids."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +15,20 @@ from undiffuse.checkpoints import Checkpoint
 from undiffuse.guidance import guided
 from undiffuse.process import from_model_range
 from undiffuse.sampling import sample
+
+SPREAD = 2654435761  # odd, near 2^32 divided by the golden ratio
+
+
+def generators(seed: int, start: int, stop: int) -> list[torch.Generator]:
+    """The generators of samples start .. stop - 1 of a seed.
+
+    Sample i of a seed has a stream of its own, so that its noise depends on neither the batch it is
+    drawn in nor how many there are. torch's CPU generator takes 32 bits of a seed: multiples of an
+    odd number near 2^32 / 1.618 keep the streams of different seeds apart.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be an int from 0 to 2**32 - 1, got {seed!r}")
+    return [torch.Generator().manual_seed((seed * SPREAD + i) % 2**32) for i in range(start, stop)]
 
 
 def draw(
@@ -24,49 +40,68 @@ def draw(
     solver: str = "dpmpp_2m",
     guidance: float = 1.0,
     label: int | None = None,
+    labels: torch.Tensor | None = None,
     batch: int = 250,
     clip: tuple[float, float] | None = (-1.0, 1.0),
+    progress: Callable[[int], Any] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """(samples (count, C, ...) float32 in [-1, 1], labels (count,) int64 or None).
 
-    Classes come in turn, 0, 1, 2, ..., unless ``label`` names one. Each batch has a generator
-    seeded with (seed, its number). Raises ValueError for count < 1 or a label that the network
-    does not know.
+    Classes come in turn, 0, 1, 2, ..., unless ``label`` names one for all or ``labels`` (count,)
+    one for each. Every sample has a random stream of its own (``generators``): what is drawn for a
+    seed does not depend on ``batch``, but for the rounding of sums in the network. progress: called
+    with the number of samples after each network call on them. Raises ValueError for count or batch
+    below 1, labels that the network does not know, or guidance of a network without classes.
     """
-    if count < 1:
-        raise ValueError(f"count must be at least 1, got {count}")
-    classes = checkpoint.null
-    if label is not None and (classes is None or not 0 <= label < classes):
-        known = f"0 to {classes - 1}" if classes else "none: it was trained without"
-        raise ValueError(f"label {label} is not one that {checkpoint.name} knows ({known})")
-    labels = None
-    if classes is not None:
-        labels = torch.arange(count) % classes if label is None else torch.full((count,), label)
+    for name, value in (("count", count), ("batch", batch)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be an int of at least 1, got {value!r}")
+    labels = _labels(checkpoint, count, label, labels)
     model = checkpoint.model
     if guidance != 1.0:
-        if classes is None:
+        if labels is None:
             raise ValueError(f"{checkpoint.name} knows no classes, so there is nothing to guide by")
-        model = guided(model, classes, guidance)
+        model = guided(model, checkpoint.null, guidance)
     device = next(checkpoint.model.parameters()).device
     parts = []
-    for number, start in enumerate(range(0, count, batch)):
-        n = min(batch, count - start)
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
-        cond = labels[start : start + n].to(device) if labels is not None else None
+    for start in range(0, count, batch):
+        stop = min(start + batch, count)
+        cond = labels[start:stop].to(device) if labels is not None else None
         x = sample(
             model,
             checkpoint.schedule,
-            (n, *checkpoint.shape),
+            (stop - start, *checkpoint.shape),
             kind=checkpoint.kind,
             solver=solver,
             calls=calls,
             cond=cond,
-            generator=generator,
+            generator=generators(seed, start, stop),
             clip=clip,
+            progress=None if progress is None else lambda _, n=stop - start: progress(n),
             device=device,
         )
         parts.append(x.cpu())
     return torch.cat(parts), labels
+
+
+def _labels(
+    checkpoint: Checkpoint, count: int, label: int | None, labels: torch.Tensor | None
+) -> torch.Tensor | None:
+    """(count,) int64, or None for a network without classes."""
+    classes = checkpoint.null
+    known = f"0 to {classes - 1}" if classes else "none: it was trained without"
+    if label is not None:
+        if labels is not None:
+            raise ValueError("give label, one for all, or labels, one for each; not both")
+        labels = torch.full((count,), label)
+    if labels is None:
+        return torch.arange(count) % classes if classes else None
+    if len(labels) != count:
+        raise ValueError(f"{len(labels)} labels were given for {count} samples")
+    if not classes or int(labels.min()) < 0 or int(labels.max()) >= classes:
+        odd = [y for y in labels.tolist() if not classes or not 0 <= y < classes]
+        raise ValueError(f"label {odd[0]} is not one that {checkpoint.name} knows ({known})")
+    return labels.to(torch.int64)
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:
@@ -75,8 +110,40 @@ def to_uint8(images: torch.Tensor) -> np.ndarray:
     return (pixels[:, 0] if pixels.shape[1] == 1 else pixels.permute(0, 2, 3, 1)).numpy()
 
 
+def arrays(
+    samples: torch.Tensor, labels: torch.Tensor | None = None, rate: int | None = None
+) -> dict[str, np.ndarray]:
+    """What ``course sample`` writes: images uint8, or audio float32 and its rate; labels int64.
+
+    samples: (N, C, H, W) or sound (N, C, L), in [-1, 1]; of one channel, its axis is left out.
+    """
+    if samples.ndim == 4:
+        found: dict[str, np.ndarray] = {"images": to_uint8(samples)}
+    else:
+        sound = samples[:, 0] if samples.shape[1] == 1 else samples
+        found = {"audio": sound.float().numpy(), "rate": np.int64(rate or 0)}
+    if labels is not None:
+        found["labels"] = labels.numpy()
+    return found
+
+
+def save_arrays(path: str | os.PathLike, found: dict[str, np.ndarray]) -> None:
+    """Writes an .npz file, whole or not at all; the same arrays give the same bytes."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+    try:
+        np.savez_compressed(temporary, **found)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def save_grid(path: str | os.PathLike, pixels: np.ndarray, columns: int | None = None) -> None:
-    """Writes uint8 images (N, H, W[, C]) as one picture, a pixel of margin between them."""
+    """Writes uint8 images (N, H, W[, C]) as one picture, a pixel of margin between them.
+
+    columns: how many in a row; without, about as many as there are rows.
+    """
     from PIL import Image
 
     n, h, w = pixels.shape[:3]

@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from undiffuse.data import folder as data_folder
 from undiffuse.optim import OPTIMIZERS
+from undiffuse.presets import preset
 from undiffuse.schedules import Schedule, cosine_schedule, flow_schedule, linear_schedule
 from undiffuse.schedules import sigmoid_schedule as _sigmoid
 from undiffuse.unet import UNet
@@ -25,10 +27,15 @@ SCHEDULES = {
 DATA = ("digits", "fashion")
 PREDICTIONS = ("eps", "x0", "v")
 WEIGHTS = ("uniform", "min-snr")
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 class RecipeError(ValueError):
     """A recipe cannot be used; the message says which entry and what is wanted."""
+
+
+class RecipeNotFound(RecipeError):
+    """There is no recipe of that name or at that path; the message says what there is."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +43,18 @@ class Recipe:
     """One training run.
 
     name: of the run and its checkpoint. data: "digits" or "fashion"; n: the first n images of the
-    training split, None for all. network: arguments of ``unet.UNet``. schedule, schedule_options:
-    the forward process. prediction: eps, x0 or v. weight: "uniform" (the plain loss of the
-    prediction) or "min-snr". middle: how much more often noise levels in the middle are trained
-    (``training.sample_times``). optimizer: "adamw", or "muon" (``optim``). steps, batch, lr,
-    warmup, final_lr, weight_decay, clip: as named. ema: decay of the averaged weights.
-    drop_labels: share of labels dropped for guidance. shift, flip: augmentation. seconds: if above
-    0, ``steps`` is replaced by what the machine does in this time.
+    training split, None for all. network: arguments of ``unet.UNet``, or ``preset``, one of
+    ``presets``, with changes to it. schedule, schedule_options: the forward process. prediction:
+    eps, x0 or v. weight: "uniform" (the plain loss of the prediction) or "min-snr". middle: how
+    much more often noise levels in the middle are trained (``training.sample_times``). optimizer:
+    "adamw", or "muon" (``optim``). steps, batch, lr, warmup, final_lr, weight_decay, clip: as
+    named. ema: decay of the averaged weights. drop_labels: share of labels dropped for guidance.
+    guidance: scale with which its samples are drawn where nothing else is asked for; 1 is none.
+    shift, flip: augmentation. seconds: if above 0, ``steps`` is replaced by what the machine does
+    in this time. validate_every, sample_every: steps between looks at the validation loss by noise
+    level, and at samples; 0 for never; they change nothing in the run. precision: "float32",
+    "bfloat16" (the network alone, by autocast) or "auto", which is bfloat16 on CUDA and float32
+    elsewhere.
     Entries of the wrong kind, out of range or unknown raise RecipeError.
     """
 
@@ -66,9 +78,13 @@ class Recipe:
     clip: float = 1.0
     ema: float = 0.999
     drop_labels: float = 0.1
+    guidance: float = 1.0
     shift: int = 0
     flip: bool = False
     seed: int = 0
+    validate_every: int = 0
+    sample_every: int = 0
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         for key, known in (
@@ -77,15 +93,18 @@ class Recipe:
             ("prediction", PREDICTIONS),
             ("weight", WEIGHTS),
             ("optimizer", OPTIMIZERS),
+            ("precision", PRECISIONS),
         ):
             value = getattr(self, key)
             if value not in known:
                 raise RecipeError(f"{key} = {value!r}; it may be {', '.join(known)}")
         for key, least in (("steps", 1), ("batch", 1), ("warmup", 0), ("shift", 0), ("seed", 0)):
             self._number(key, least, whole=True)
+        for key in ("validate_every", "sample_every"):
+            self._number(key, 0, whole=True)
         if self.n is not None:
             self._number("n", 1, whole=True)
-        for key in ("seconds", "final_lr", "weight_decay", "clip"):
+        for key in ("seconds", "final_lr", "weight_decay", "clip", "guidance"):
             self._number(key, 0)
         for key, range_, fits in (
             ("lr", "above 0 and below 1", lambda v: 0 < v < 1),
@@ -136,17 +155,49 @@ def from_dict(data: dict[str, Any], where: str = "the recipe") -> Recipe:
     _refuse_unknown(data, [f.name for f in fields(Recipe)], where)
     if "name" not in data:
         raise RecipeError(f"{where} has no name")
+    network = data.get("network", {})
+    if isinstance(network, dict) and "preset" in network:
+        # Written out, so that a checkpoint does not change its meaning with a preset.
+        rest = {k: v for k, v in network.items() if k != "preset"}
+        try:
+            data = data | {"network": preset(network["preset"]).network | rest}
+        except ValueError as error:
+            raise RecipeError(f"{where}: {error}") from None
     return Recipe(**data)
 
 
+def folder() -> Path:
+    """Where shipped recipes lie: ``data/recipes``."""
+    return data_folder() / "recipes"
+
+
+def locate(name: str | os.PathLike) -> Path:
+    """The file ``name``, or the shipped recipe of that name; RecipeNotFound with the nearest."""
+    path = Path(name)
+    if path.suffix == ".toml" or path.is_file():
+        if not path.is_file():
+            raise RecipeNotFound(f"there is no recipe at {path}")
+        return path
+    known = {p.stem: p for p in sorted(folder().glob("*.toml"))}
+    if str(name) in known:
+        return known[str(name)]
+    near = difflib.get_close_matches(str(name), known, 1)
+    raise RecipeNotFound(
+        f"there is no recipe {str(name)!r}"
+        + (f"; did you mean {near[0]}?" if near else "")
+        + f" (shipped: {', '.join(known) or 'none'}; or name a .toml file)"
+    )
+
+
 def load(path: str | os.PathLike) -> Recipe:
-    """The recipe in a TOML file. Raises RecipeError for a file that cannot be read or used."""
-    path = Path(path)
+    """The recipe in a TOML file, or the shipped one of that name.
+
+    Raises RecipeNotFound or, for a file that cannot be read or used, RecipeError.
+    """
+    path = locate(path)
     try:
         with open(path, "rb") as f:
             data = tomllib.load(f)
-    except FileNotFoundError:
-        raise RecipeError(f"there is no recipe at {path}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not valid TOML: {error}") from None
     return from_dict({"name": path.stem, **data}, str(path))

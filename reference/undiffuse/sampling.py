@@ -8,7 +8,7 @@ Karras et al. 2022, appendix B), which is why DDIM is Euler's method and DDPM it
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,9 +88,20 @@ def levels(
     )
 
 
-def _noise(x: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-    device = generator.device if generator is not None else x.device
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
+def _noise(
+    shape: tuple[int, ...],
+    generator: torch.Generator | Sequence[torch.Generator] | None,
+    dtype: torch.dtype,
+    device: str | torch.device,
+) -> torch.Tensor:
+    """Standard normal numbers; of several generators each draws its own sample."""
+    if isinstance(generator, Sequence):
+        each = [
+            torch.randn(shape[1:], generator=g, dtype=dtype, device=g.device) for g in generator
+        ]
+        return torch.stack(each).to(device)
+    source = generator.device if generator is not None else device
+    return torch.randn(shape, generator=generator, dtype=dtype, device=source).to(device)
 
 
 def ddim_update(
@@ -324,7 +335,7 @@ def sample(
     solver: str = "dpmpp_2m",
     calls: int = 50,
     cond: Any = None,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
     x: torch.Tensor | None = None,
     at: Levels | None = None,
     spacing: str = "log_snr",
@@ -339,7 +350,8 @@ def sample(
 
     denoiser: ``(x_t, t, cond) -> prediction`` of the given ``kind`` ("eps", "x0", "v", "flow",
     "score"). calls: network calls at most. generator: for the first noise and for all that
-    stochastic solvers draw; None uses the global one. x: start from this (at the first level's
+    stochastic solvers draw; None uses the global one. A list of generators, one a sample, gives
+    each sample its own noise, whatever batch it is in. x: start from this (at the first level's
     noise) in place of fresh noise. at: levels of your own in place of ``levels(...)``. clip: bounds
     for each estimate of x0, such as (-1, 1) for images. progress: a function called with 1 after
     each network call. options: ``eta`` (ddim), ``variance`` (ddpm: "posterior" or "beta"),
@@ -362,11 +374,13 @@ def sample(
             + (f"; it has {', '.join(sorted(known))}" if known else "")
         )
     lv = at if at is not None else levels(schedule, steps, spacing)
+    wanted = len(x) if x is not None else shape[0] if shape else 0
+    if isinstance(generator, Sequence) and wanted and len(generator) != wanted:
+        raise ValueError(f"{len(generator)} generators cannot serve {wanted} samples: one each")
     if x is None:
         if shape is None:
             raise ValueError("give a shape to draw, or x to start from")
-        source = generator.device if generator is not None else device
-        x = torch.randn(shape, generator=generator, dtype=dtype, device=source).to(device)
+        x = _noise(shape, generator, dtype, device)
         # What the forward process leaves of data there is noise of this deviation.
         x = x * math.hypot(
             float(lv.sigma[0]), 0.0 if float(lv.alpha[0]) == 1 else float(lv.alpha[0])
@@ -375,7 +389,9 @@ def sample(
     estimator = _Estimator(
         as_x0(denoiser, schedule, kind), schedule, lv, cond, clip, trail, progress
     )
-    x = SOLVERS[solver](estimator, lv, x, lambda like: _noise(like, generator), options)
+    x = SOLVERS[solver](
+        estimator, lv, x, lambda y: _noise(y.shape, generator, y.dtype, y.device), options
+    )
     if not torch.isfinite(x).all():
         raise ValueError(
             f"{solver} with {calls} calls gave values that are not finite: the denoiser's "
@@ -387,4 +403,52 @@ def sample(
     return x
 
 
-__all__ = ["SOLVERS", "Levels", "Path", "ddim_update", "levels", "sample", "steps_for"]
+@torch.no_grad()
+def invert(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    x: torch.Tensor,
+    *,
+    kind: str = "eps",
+    calls: int = 50,
+    cond: Any = None,
+    at: Levels | None = None,
+    spacing: str = "log_snr",
+    clip: tuple[float, float] | None = None,
+    path: bool = False,
+    progress: Any = None,
+) -> torch.Tensor | tuple[torch.Tensor, Path]:
+    """The noise from which deterministic DDIM makes the data ``x`` (B, ...): it goes back up.
+
+    ``sample(..., solver="ddim", x=invert(...))`` with the same levels gives x back, the better the
+    more calls: each step takes the noise estimate from where it comes, and sampling takes it from
+    where that step went. The way from data to the first level uses the estimate at that level.
+    Song et al. 2020 (DDIM), section 4.3. Arguments as in ``sample``, in the order that it visits
+    levels; ``clip`` bends the way, and is off. Returns x at the noisiest level, or with
+    ``path=True`` (x, ``Path``). Raises ValueError for data, or a result, that are not finite.
+    """
+    if not torch.isfinite(x).all():
+        raise ValueError("the data to invert hold NaN or infinite values")
+    lv = at if at is not None else levels(schedule, steps_for("ddim", calls), spacing)
+    trail = Path() if path else None
+    x0_of = as_x0(denoiser, schedule, kind)
+    estimate = _Estimator(x0_of, schedule, lv, cond, clip, trail, progress)
+    pairs, last = _pairs(lv), lv.steps
+    if pairs[last][1] == 0:  # data: the noise in them is estimated one level above
+        last -= 1
+        scaled = pairs[last][0] * x
+        x = 2 * scaled - pairs[last][0] * estimate(scaled, last)
+    for i in range(last, 0, -1):
+        x = ddim_update(x, estimate(x, i), pairs[i], pairs[i - 1])
+    if not torch.isfinite(x).all():
+        raise ValueError(
+            f"{calls} calls gave values that are not finite: the denoiser's predictions may not be "
+            f"of kind {kind!r}"
+        )
+    if trail is not None:
+        trail.x.append(x.cpu())
+        return x, trail
+    return x
+
+
+__all__ = ["SOLVERS", "Levels", "Path", "ddim_update", "invert", "levels", "sample", "steps_for"]

@@ -2,32 +2,37 @@
 
 The loop knows neither images nor sound: data are a tensor (N, C, ...) and perhaps labels (N,).
 Every draw comes from one generator that is kept in the checkpoint, so that a run that was stopped
-at any moment and goes on ends with the same weights as one that was not.
+at any moment and goes on ends with the same weights as one that was not. Several processes train as
+one (``team``), and looking at a run changes nothing in it (``watch``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import math
 import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from undiffuse import watch
 from undiffuse.guidance import drop_labels
 from undiffuse.losses import loss_weight
 from undiffuse.optim import make_optimizer
 from undiffuse.prediction import target
-from undiffuse.recipes import Recipe
+from undiffuse.recipes import Recipe, from_dict
 from undiffuse.schedules import Schedule
+from undiffuse.team import Team, join
 from undiffuse.training import (
     EMA,
     augment,
@@ -57,7 +62,10 @@ class Diverged(RuntimeError):
 
 @dataclass
 class Run:
-    """What a run has made: the network with averaged weights, and its history."""
+    """What a run has made: the network with averaged weights, and its history.
+
+    validation: (step, loss of each noise level), where the recipe says ``validate_every``.
+    """
 
     recipe: Recipe
     model: nn.Module
@@ -66,6 +74,7 @@ class Run:
     seconds: float = 0.0
     steps: int = 0
     norms: list[float] = field(default_factory=list)
+    validation: list[tuple[int, list[float]]] = field(default_factory=list)
 
 
 def time_range(schedule: Schedule) -> tuple[float, float]:
@@ -114,11 +123,21 @@ def check_data(x: torch.Tensor, labels: torch.Tensor | None, classes: int | None
     if not torch.isfinite(x).all():
         bad = int((~torch.isfinite(x).flatten(1).all(1)).sum())
         raise ValueError(f"{bad} of {len(x)} samples hold NaN or infinite values")
-    if x.min() == x.max():
-        raise ValueError("all values of the data are the same: there is nothing to learn")
+    blank = int((x.flatten(1).amin(1) == x.flatten(1).amax(1)).sum())
+    if blank == len(x):
+        raise ValueError("every sample holds one value everywhere: there is nothing to learn")
+    if blank:
+        warnings.warn(
+            f"{blank} of {len(x)} samples hold one value everywhere: are they meant to be blank?",
+            stacklevel=2,
+        )
     if classes is not None:
         if labels is None or len(labels) != len(x):
             raise ValueError(f"the network knows {classes} classes: labels ({len(x)},) are wanted")
+        if labels.is_floating_point() or labels.ndim != 1:
+            raise ValueError(
+                f"labels must be int64 ({len(x)},), got {labels.dtype} {tuple(labels.shape)}"
+            )
         if int(labels.min()) < 0 or int(labels.max()) >= classes:
             raise ValueError(
                 f"labels must be 0 to {classes - 1}, got {int(labels.min())} to {int(labels.max())}"
@@ -135,6 +154,7 @@ def train(
     on_step: Callable[[int, int, float, nn.Module], None] | None = None,
     device: str | torch.device = "cpu",
     model: nn.Module | None = None,
+    validation: tuple[torch.Tensor, torch.Tensor | None] | None = None,
 ) -> Run:
     """Trains what ``recipe`` says on ``x`` (N, C, ...) in model range, ``labels`` (N,) int64.
 
@@ -143,12 +163,22 @@ def train(
     called after every step; its time counts as time of the run. With a recipe's ``seconds``, the
     number of steps is estimated anew every ``PACE_STEPS``, and the learning rate follows it.
 
+    validation: data as ``x`` and ``labels`` are, for ``validate_every``. device: "cpu", "cuda" or
+    "mps". Under ``torchrun`` every process calls this with the same arguments; the first one writes
+    and is the only one to call ``on_step``; a recipe's ``batch`` is that of all together.
+
     Ctrl-C lets the step under way finish, saves, and raises KeyboardInterrupt. Raises Diverged when
     the loss is no longer finite, or has been ``TOO_HIGH`` times its first value for ``PATIENCE``
     steps; a state from before that stays on disk.
     """
     network = dict(recipe.network)
     check_data(x, labels, network.get("classes"))
+    if recipe.validate_every:
+        if validation is None:
+            raise ValueError("the recipe has validate_every: pass validation=(x, labels)")
+        check_data(*validation, network.get("classes"))
+    team = join(device)
+    device = team.device if team.size > 1 else device
     generator = torch.Generator().manual_seed(recipe.seed)
     torch.manual_seed(recipe.seed)
     if model is None:
@@ -160,9 +190,14 @@ def train(
     optimizer = make_optimizer(model, recipe.optimizer, recipe.lr, recipe.weight_decay)
     ema = EMA(model, recipe.ema)
     loop = _Loop(recipe, x, labels, model, ema, optimizer, schedule, generator, device)
+    loop.team, loop.validation_data = team, validation
+    team.mine(recipe.batch)
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
         loop.resume(Path(folder))
+        latest, earliest = team.most(loop.step, -loop.step)
+        if latest != -earliest:
+            raise ValueError("the processes do not see the same folder")
     try:
         loop.run(on_step, save_every)
     except Diverged as error:
@@ -207,6 +242,10 @@ class _Loop:
         self.total, self.step, self.seconds = recipe.steps, 0, 0.0
         self.losses: list[float] = []
         self.norms: list[float] = []
+        self.validation: list[tuple[int, list[float]]] = []
+        self.validation_data: tuple[torch.Tensor, torch.Tensor | None] | None = None
+        self.team = Team()
+        self.twin: nn.Module | None = None
         self.good = self.averaged()
         self.folder: Path | None = None
         if recipe.batch > len(x):
@@ -222,7 +261,14 @@ class _Loop:
         """The run as it is."""
         self.model.eval()
         return Run(
-            self.recipe, self.model, self.schedule, self.losses, self.seconds, self.step, self.norms
+            self.recipe,
+            self.model,
+            self.schedule,
+            self.losses,
+            self.seconds,
+            self.step,
+            self.norms,
+            self.validation,
         )
 
     def rate(self) -> float:
@@ -248,19 +294,21 @@ class _Loop:
         cond = None
         if self.null is not None:
             cond = drop_labels(self.labels[index], recipe.drop_labels, self.null, g)
-            cond = cond.to(self.device)
-        x0, t, noise = (a.to(self.device) for a in (x0, t, noise))
+        mine = self.team.mine(len(index))
+        x0, t, noise, cond = (self.here(a, mine) for a in (x0, t, noise, cond))
         self.model.train()
         rate = self.rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = denoising_loss(
-            self.model, self.schedule, x0, t, noise, cond, recipe.prediction, recipe.weight
-        )
+        with self.autocast():
+            loss = denoising_loss(
+                self.model, self.schedule, x0, t, noise, cond, recipe.prediction, recipe.weight
+            )
         self.optimizer.zero_grad(set_to_none=True)
+        loss = loss * (len(x0) / len(index))
         loss.backward()
+        value = self.team.sum_gradients(self.model.parameters(), loss.item())
         norm = clip_and_report(self.model.parameters(), recipe.clip or math.inf)
-        value = loss.item()
         if not (math.isfinite(value) and math.isfinite(norm)):
             raise self.diverged(f"the loss is {value} and the gradient's norm {norm}")
         self.optimizer.step()
@@ -269,6 +317,20 @@ class _Loop:
         self.losses.append(value)
         self.norms.append(norm)
         return value
+
+    def here(self, a: torch.Tensor | None, mine: slice) -> torch.Tensor | None:
+        """This process's share of a batch, on its device."""
+        if a is None:
+            return None
+        return (a if self.team.size == 1 else a[mine]).to(self.device)
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """bfloat16 for the network where the recipe says so; on CUDA it does by itself."""
+        kind = torch.device(self.device).type
+        half = self.recipe.precision == "bfloat16"
+        if half or (self.recipe.precision == "auto" and kind == "cuda"):
+            return torch.autocast(kind, torch.bfloat16)
+        return contextlib.nullcontext()
 
     def diverged(self, what: str) -> Diverged:
         kept = ""
@@ -297,7 +359,8 @@ class _Loop:
             while self.step < self.total:
                 loss = self.one_step()
                 now = time.monotonic()
-                self.seconds = before + now - start
+                # All processes must take the same decisions: by the slowest of their clocks.
+                self.seconds, stop = self.team.most(before + now - start, bool(asked))
                 if budget and self.step % PACE_STEPS == 0:
                     pace = self.seconds / self.step
                     self.total = max(self.step + 1, int(budget * PACE_SHARE / pace))
@@ -306,10 +369,11 @@ class _Loop:
                     self.good = self.averaged()
                 if self.step % LOG_STEPS == 0:
                     self.log()
+                self.look()
                 try:
-                    if on_step:
+                    if on_step and self.team.leads:
                         on_step(self.step, self.total, loss, self.model)
-                    if asked:
+                    if stop or (asked and self.team.size == 1):
                         raise KeyboardInterrupt
                 except KeyboardInterrupt:
                     if self.folder and sensible:
@@ -321,16 +385,86 @@ class _Loop:
                     saved = now
                 if budget and self.seconds > budget:
                     break
+        self.look(last=True)
         if self.folder:
             self.save()
+            if self.team.leads:
+                watch.curves(
+                    self.losses, self.validation, self.log_snr(), self.folder / "curves.png"
+                )
+
+    def log_snr(self) -> list[float]:
+        """Of the noise levels that validation tells apart."""
+        return watch.level_middles(self.schedule, self.low, self.high).tolist()
+
+    def look(self, last: bool = False) -> None:
+        """Validation loss and samples of the averaged weights, where it is time for them."""
+
+        def due(every: int) -> bool:
+            return bool(every) and (last or self.step % every == 0)
+
+        recipe = self.recipe
+        known = bool(self.validation) and self.validation[-1][0] == self.step
+        validate = due(recipe.validate_every) and not known
+        picture = self.folder is not None and due(recipe.sample_every)
+        if not self.team.leads or not (validate or picture):
+            return
+        if self.twin is None:
+            self.twin = copy.deepcopy(self.model)
+        self.ema.copy_to(self.twin)
+        self.twin.eval()
+        if validate:
+            x, labels = self.validation_data
+            found = watch.loss_by_level(
+                self.level_loss, x, labels if self.null is not None else None, self.low, self.high
+            )
+            self.validation.append((self.step, [round(v, 6) for v in found.tolist()]))
+            self.write_log(
+                {
+                    "step": self.step,
+                    "validation": self.validation[-1][1],
+                    "log_snr": [round(v, 3) for v in self.log_snr()],
+                    "seconds": round(self.seconds, 2),
+                }
+            )
+        if picture:
+            watch.draw_samples(
+                self.twin,
+                self.schedule,
+                recipe.prediction,
+                tuple(self.x.shape[1:]),
+                self.null,
+                self.folder / f"samples-{self.step:06d}.png",
+                self.device,
+            )
+
+    def level_loss(self, x0, t, noise, cond) -> torch.Tensor:
+        """The plain loss of each sample (B,), of the averaged weights."""
+        x0, t, noise = (a.to(self.device) for a in (x0, t, noise))
+        cond = None if cond is None else cond.to(self.device)
+        with self.autocast():
+            return denoising_loss(
+                self.twin,
+                self.schedule,
+                x0,
+                t,
+                noise,
+                cond,
+                self.recipe.prediction,
+                reduce=False,
+            )
 
     def log(self) -> None:
         """One line of ``log.jsonl``: means of the last ``LOG_STEPS`` steps."""
-        if self.folder is None:
-            return
         mean = {k: sum(v[-LOG_STEPS:]) / LOG_STEPS
                 for k, v in (("loss", self.losses), ("norm", self.norms))}  # fmt: skip
         line = {"step": self.step, **mean, "lr": self.rate(), "seconds": round(self.seconds, 2)}
+        self.write_log(line)
+
+    def write_log(self, line: dict[str, Any]) -> None:
+        """Adds a line to ``log.jsonl``."""
+        if self.folder is None or not self.team.leads:
+            return
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as f:
             f.write(json.dumps(line) + "\n")
 
@@ -343,6 +477,8 @@ class _Loop:
             path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
     def save(self) -> None:
+        if not self.team.leads:
+            return
         save_checkpoint(
             self.folder / "state.pt",
             self.model,
@@ -355,8 +491,15 @@ class _Loop:
             norms=self.norms,
             seconds=self.seconds,
             total=self.total,
+            validation=self.validation,
+            cuda_rng=self.cuda_rng(),
             recipe=json.dumps(self.recipe.to_dict()),
         )
+
+    def cuda_rng(self) -> torch.Tensor | None:
+        """The state of what draws dropout on a GPU, where there is one."""
+        on_gpu = torch.device(self.device).type == "cuda"
+        return torch.cuda.get_rng_state(self.device) if on_gpu else None
 
     def resume(self, folder: Path) -> None:
         self.folder = folder
@@ -364,15 +507,29 @@ class _Loop:
         if not path.exists():
             return
         step, extra = load_checkpoint(path, self.model, self.optimizer, self.ema, self.generator)
-        if json.loads(extra.get("recipe", "null")) != json.loads(json.dumps(self.recipe.to_dict())):
+        if not self.same_run(extra.get("recipe", "{}")):
             raise ValueError(
                 f"{path} was made by another recipe; train into an empty folder, or take that one"
             )
         self.step, self.order = step, extra["order"]
         self.losses, self.norms = extra["losses"], extra["norms"]
         self.seconds, self.total = extra["seconds"], extra["total"]
+        self.validation = [tuple(line) for line in extra.get("validation", [])]
+        if self.cuda_rng() is not None and extra.get("cuda_rng") is not None:
+            torch.cuda.set_rng_state(extra["cuda_rng"], self.device)
         self.good = self.averaged()
-        self.trim_log()
+        if self.team.leads:
+            self.trim_log()
+
+    def same_run(self, text: str) -> bool:
+        """Whether a recipe (JSON) leads to the same weights; how a run is watched may differ."""
+        try:
+            other = from_dict(json.loads(text))
+        except ValueError:
+            return False
+        mine = from_dict(json.loads(json.dumps(self.recipe.to_dict())))
+        watched = {k: getattr(mine, k) for k in ("validate_every", "sample_every")}
+        return replace(other, **watched) == mine
 
 
 def _step_of(line: str) -> float:
@@ -382,6 +539,10 @@ def _step_of(line: str) -> float:
         return math.inf
 
 
-def export(run: Run) -> dict[str, Any]:
-    """What a checkpoint file holds besides weights: the recipe and what came of it."""
-    return {"recipe": run.recipe.to_dict(), "steps": run.steps, "seconds": round(run.seconds, 1)}
+def facts(run: Run, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """What a checkpoint file tells of its run: steps, seconds and the machine."""
+    if str(device).startswith("cuda"):
+        machine = torch.cuda.get_device_name(device)
+    else:
+        machine = f"{torch.get_num_threads()} threads of a {device}".replace("cpu", "CPU")
+    return {"steps": run.steps, "seconds": round(run.seconds, 1), "machine": machine}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from undiffuse import recipes
-from undiffuse.recipes import RecipeError
+from undiffuse.recipes import RecipeError, RecipeNotFound
 
 SHIPPED = Path(__file__).parents[2] / "data" / "recipes"
 
@@ -41,7 +41,7 @@ def test_unknown_entry_of_the_network_or_schedule():
         ("steps", 0), ("steps", 2.5), ("steps", True), ("batch", -1), ("lr", 0), ("lr", 1.5),
         ("lr", "fast"), ("ema", 1.0), ("drop_labels", 1.2), ("warmup", -1), ("clip", -1.0),
         ("seconds", "long"), ("shift", 1.5), ("n", 0), ("network", [8, 16]), ("seed", "a"),
-        ("lr", float("nan")),
+        ("lr", float("nan")), ("validate_every", -1), ("sample_every", 1.5), ("precision", "half"),
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_named(key, value):
@@ -55,8 +55,11 @@ def test_no_name():
 
 
 def test_files_that_are_missing_or_no_toml(tmp_path):
-    with pytest.raises(RecipeError, match="no recipe at"):
+    with pytest.raises(RecipeNotFound, match="no recipe at"):
         recipes.load(tmp_path / "none.toml")
+    with pytest.raises(RecipeNotFound, match="'lesson5'; did you mean lesson05"):
+        recipes.load("lesson5")
+    assert recipes.load("lesson05") == recipes.load(SHIPPED / "lesson05.toml")
     path = tmp_path / "broken.toml"
     path.write_text("lr = = 3")
     with pytest.raises(RecipeError, match="not valid TOML"):

@@ -7,7 +7,7 @@ import torch
 
 from undiffuse import schedules
 from undiffuse.denoisers import GaussianDenoiser
-from undiffuse.sampling import SOLVERS, Levels, levels, sample, steps_for
+from undiffuse.sampling import SOLVERS, Levels, invert, levels, sample, steps_for
 
 COSINE = schedules.cosine_schedule()
 MEANS, VARIANCES, WEIGHTS = (-1.0, 1.5), (0.09, 0.04), (0.3, 0.7)
@@ -56,14 +56,23 @@ def test_order_of_convergence(solver, order, truth):
     assert abs(-float(slope) - order) < 0.15
 
 
-@pytest.mark.parametrize("solver", sorted(SOLVERS))
-def test_draws_the_distribution(solver):
+OPTIONS = [
+    *((solver, {}) for solver in sorted(SOLVERS)),
+    ("ddim", {"eta": 0.5}),
+    ("ddim", {"eta": 1.0}),
+    ("ddpm", {"variance": "beta"}),
+    ("heun", {"churn": 20.0, "churn_range": (0.05, 50.0)}),
+]
+
+
+@pytest.mark.parametrize("solver, options", OPTIONS, ids=lambda v: str(v))
+def test_draws_the_distribution(solver, options):
     """Share and mean of a component within 6 standard errors (false alarm below 1e-8), plus 4 %
     of bias that 200 steps of a first-order SDE method leave."""
     n = 4000
     x = sample(
         mixture, COSINE, (n, 1), kind="x0", solver=solver, calls=200,
-        generator=torch.Generator().manual_seed(1), dtype=torch.float64,
+        generator=torch.Generator().manual_seed(1), dtype=torch.float64, **options,
     )  # fmt: skip
     upper = x > 0.3
     assert abs(float(upper.double().mean()) - 0.7) < 6 * math.sqrt(0.21 / n) + 0.04
@@ -145,3 +154,96 @@ def test_bad_input_is_told(change, says):
 def test_values_that_are_not_finite_are_told():
     with pytest.raises(ValueError, match="not finite"):
         sample(lambda x, t, c: x * float("nan"), COSINE, (2, 1), kind="x0")
+
+
+# Each sample its own generator, and back to noise -------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", sorted(SOLVERS))
+def test_a_generator_for_each_sample(solver):
+    """What a sample becomes does not depend on the batch that it is in."""
+
+    def draw(*seeds):
+        generators = [torch.Generator().manual_seed(s) for s in seeds]
+        return sample(mixture, COSINE, (len(seeds), 1), kind="x0", solver=solver, calls=9,
+                      generator=generators, dtype=torch.float64)  # fmt: skip
+
+    together = draw(5, 6, 7)
+    torch.testing.assert_close(torch.cat([draw(5), draw(6, 7)]), together, rtol=1e-12, atol=1e-12)
+    assert len(together.unique()) == 3
+
+
+def test_as_many_generators_as_samples():
+    with pytest.raises(ValueError, match="1 generators cannot serve 2 samples"):
+        sample(mixture, COSINE, (2, 1), kind="x0", generator=[torch.Generator()])
+
+
+# Within two deviations of either mean. Between the two, where no data are, neighbours part ways.
+SPREAD = torch.linspace(-2, 2, 9, dtype=torch.float64)
+DATA = torch.cat([-1.0 + 0.3 * SPREAD, 1.5 + 0.2 * SPREAD])[:, None]
+
+
+def test_inversion_finds_the_way_back():
+    """The error of data -> noise -> data falls with the number of calls, and is small at last."""
+    errors = []
+    for calls in (100, 200, 400, 800):
+        lv = levels(COSINE, calls)
+        noise = invert(mixture, COSINE, DATA, kind="x0", at=lv)
+        back = sample(mixture, COSINE, kind="x0", solver="ddim", x=noise, at=lv)
+        errors.append(float((back - DATA).abs().max()))
+    assert errors == sorted(errors, reverse=True) and errors[-1] < 0.03
+    order = math.log(errors[0] / errors[-1]) / math.log(8)
+    assert 0.7 < order < 2.2
+
+
+def test_inversion_of_a_gaussian_is_its_exact_map():
+    exact = GaussianDenoiser(COSINE, torch.tensor(0.3), torch.tensor(0.25))
+    lv = levels(COSINE, 2000)
+    found = invert(exact, COSINE, DATA, kind="x0", at=lv)
+    a, s = float(lv.alpha[0]), float(lv.sigma[0])
+    wanted = a * 0.3 + (DATA - 0.3) / 0.5 * math.sqrt(a**2 * 0.25 + s**2)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-2)
+
+
+def test_inversion_between_levels_that_end_above_data():
+    """No first step from data there: x is taken to be at the last level."""
+    noise = invert(mixture, COSINE, DATA, kind="x0", at=grid(800))
+    back = sample(mixture, COSINE, kind="x0", solver="ddim", x=noise, at=grid(800))
+    torch.testing.assert_close(back, DATA, rtol=0, atol=2e-2)
+
+
+def test_inversion_keeps_its_path_and_counts_its_calls():
+    counted = []
+    x, path = invert(mixture, COSINE, DATA, kind="x0", calls=7, path=True, progress=counted.append)
+    assert counted == [1] * 7 and len(path.x) == 8 and torch.equal(path.x[-1], x)
+
+
+def test_inversion_of_bad_data_or_by_a_bad_denoiser():
+    with pytest.raises(ValueError, match="NaN"):
+        invert(mixture, COSINE, DATA * math.nan, kind="x0")
+    with pytest.raises(ValueError, match="not finite"):
+        invert(lambda x, t, c: x * math.inf, COSINE, DATA, kind="x0")
+
+
+def test_guidance_and_progress_through_the_same_interface():
+    """The scale exaggerates what the condition says: here, the mean."""
+    from undiffuse.guidance import guided
+
+    def conditional(x, t, cond):
+        mean = torch.where(cond == 2, 0.0, cond * 1.0)[:, None].to(x)
+        a, s = COSINE.alpha(torch.tensor(t)), COSINE.sigma(torch.tensor(t))
+        return mean + a * 0.04 / (a**2 * 0.04 + s**2) * (x - a * mean)
+
+    def mean_of(denoiser, calls=[]):  # noqa: B006 - counted over all
+        x = sample(
+            denoiser, COSINE, (500, 1), kind="x0", calls=20, dtype=torch.float64,
+            cond=torch.ones(500, dtype=torch.int64), progress=calls.append,
+            generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+        assert sum(calls) % 20 == 0
+        return float(x.mean())
+
+    plain, strong = mean_of(conditional), mean_of(guided(conditional, 2, 2.0))
+    assert plain == pytest.approx(1.0, abs=0.1) and strong > plain + 0.3
+    inside = mean_of(guided(conditional, 2, 2.0, interval=(0.2, 0.4)))
+    assert plain < inside < strong

@@ -33,6 +33,8 @@ TINY = Recipe(
     flip=True,
 )
 
+WATCHED = replace(TINY, validate_every=10, sample_every=5)
+
 
 def images(n: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
     g = torch.Generator().manual_seed(1)
@@ -120,7 +122,10 @@ def test_runs_outside_the_main_thread(straight):
 
 @pytest.mark.slow
 def test_killed_at_ten_random_moments(tmp_path, straight):
-    """kill -9, which no program can prepare for: the weights are those of a run without a break."""
+    """kill -9, which no program can prepare for: the weights are those of a run without a break.
+
+    The run is watched all the while, and the one without a break is not.
+    """
     script = tmp_path / "run.py"
     script.write_text(
         textwrap.dedent(
@@ -129,12 +134,13 @@ def test_killed_at_ten_random_moments(tmp_path, straight):
             sys.path[:0] = [{str(REFERENCE)!r}, {str(Path(__file__).parent)!r}]
             import torch
             torch.set_num_threads(1)
-            from test_trainer import TINY, images
+            from test_trainer import WATCHED, images
             from undiffuse.trainer import train
             def slow(step, *_):
                 print(step, flush=True)
                 time.sleep(0.01)
-            train(TINY, *images(), folder=sys.argv[1], save_every=0.0, on_step=slow)
+            train(WATCHED, *images(), folder=sys.argv[1], save_every=0.0, on_step=slow,
+                  validation=images(12))
             print("done", flush=True)
             """
         )
@@ -157,10 +163,31 @@ def test_killed_at_ten_random_moments(tmp_path, straight):
     assert reached == sorted(reached) and len(set(reached)) > 5
     state = torch.load(folder / "state.pt", weights_only=True)
     assert state["step"] == TINY.steps
-    run = train(TINY, *images(), folder=folder)
-    assert torch.equal(weights(run), weights(straight))
-    steps = [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines()]
-    assert steps == [25, 50]
+    run = train(WATCHED, *images(), folder=folder, validation=images(12))
+    assert torch.equal(weights(run), weights(straight)) and run.losses == straight.losses
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [25, 50]
+    looked = [line["step"] for line in lines if "validation" in line]
+    assert looked == [step for step, _ in run.validation] == list(range(10, 61, 10))
+    assert len(list(folder.glob("samples-*.png"))) == 12
+
+
+def test_how_a_run_is_watched_may_change(tmp_path):
+    train(replace(TINY, steps=3), *images(), folder=tmp_path)
+    run = train(replace(WATCHED, steps=3), *images(), folder=tmp_path, validation=images(12))
+    assert [step for step, _ in run.validation] == [3]
+
+
+def test_a_state_of_an_older_version_lacks_entries(tmp_path):
+    """Entries that came later have their defaults."""
+    train(replace(TINY, steps=3), *images(), folder=tmp_path)
+    state = torch.load(tmp_path / "state.pt")
+    told = json.loads(state["extra"]["recipe"])
+    for entry in ("precision", "validate_every", "sample_every"):
+        told.pop(entry)
+    state["extra"]["recipe"] = json.dumps(told)
+    torch.save(state, tmp_path / "state.pt")
+    assert train(replace(TINY, steps=3), *images(), folder=tmp_path).steps == 3
 
 
 def test_another_recipe_in_the_folder(tmp_path):
@@ -190,6 +217,8 @@ def test_checkpoint_of_another_program(tmp_path):
         (images()[0], torch.zeros(4, dtype=torch.int64), "labels"),
         (images()[0], torch.full((10,), 3), "labels must be 0 to 2, got 3 to 3"),
         (images()[0], torch.full((10,), -1), "labels must be 0 to 2"),
+        (images()[0], torch.zeros(10), "labels must be int64"),
+        (torch.arange(9.0)[:, None, None, None].expand(9, 1, 8, 8), None, "nothing to learn"),
     ],
 )
 def test_data_that_nothing_can_be_learned_from(x, labels, says):
@@ -203,6 +232,13 @@ def test_not_finite(bad):
     x[3, 0, 2, 2] = bad
     with pytest.raises(ValueError, match="1 of 10 samples hold NaN or infinite values"):
         train(TINY, x, labels)
+
+
+def test_some_blank_samples_are_told():
+    x, labels = images()
+    x[2:4] = -1.0
+    with pytest.warns(UserWarning, match="2 of 10 samples hold one value everywhere"):
+        check_data(x, labels, 3)
 
 
 def test_batch_larger_than_the_set():
@@ -250,6 +286,45 @@ def test_learning_rate_that_diverges(tmp_path):
     state = torch.load(tmp_path / "state.pt") if (tmp_path / "state.pt").exists() else None
     if state:
         assert max(state["extra"]["losses"][-1:]) < trainer.TOO_HIGH * state["extra"]["losses"][0]
+
+
+def test_a_rate_that_is_much_too_high(tmp_path):
+    """Nothing is done to the network here: the rate alone does it."""
+    recipe = replace(TINY, steps=3000, lr=0.9, warmup=0, clip=0.0, network={"channels": [8]})
+    with pytest.raises(Diverged, match=r"Try a lower lr than 0\.9") as error:
+        train(recipe, images()[0], folder=tmp_path)
+    run = error.value.run
+    print(error.value)
+    assert run.steps < 1000 and torch.isfinite(weights(run)).all()
+
+
+def test_precision():
+    """bfloat16 is for the network's products; weights and averages stay float32."""
+    run = train(replace(TINY, steps=5, precision="bfloat16"), *images())
+    exact = train(replace(TINY, steps=5, precision="float32"), *images())
+    assert {v.dtype for v in run.model.state_dict().values()} == {torch.float32}
+    assert run.losses != exact.losses and run.losses == pytest.approx(exact.losses, rel=0.05)
+    auto = train(replace(TINY, steps=5), *images())
+    assert auto.losses == exact.losses
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_gpu(tmp_path):
+    """The same in bfloat16 as on the CPU, nearly; stopped and gone on, to the bit."""
+    straight = train(TINY, *images(), device="cuda")
+    exact = train(replace(TINY, network=TINY.network | {"dropout": 0.0}, steps=5), *images())
+    close = train(exact.recipe, *images(), device="cuda")
+    assert close.losses == pytest.approx(exact.losses, rel=0.05)
+
+    def fail(step, *_):
+        if step == 33:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(TINY, *images(), folder=tmp_path, save_every=0.0, on_step=fail, device="cuda")
+    run = train(TINY, *images(), folder=tmp_path, device="cuda")
+    assert torch.equal(weights(run).cpu(), weights(straight).cpu())
 
 
 def test_time_budget():

@@ -1,0 +1,289 @@
+"""The library's own commands: ``course train``, ``course sample``, ``course networks``.
+
+torch is imported inside, so that ``course --help`` stays quick. ``coursework`` finds this module by
+its name in ``[tool.coursework] commands``; what goes wrong carries the exit code of its kind.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(rich_markup_mode=None)
+
+NOT_RIGHT, USAGE, NOT_FOUND, STORAGE, INVALID, INTERRUPTED = 1, 2, 3, 5, 7, 130
+LINE_SECONDS = 30.0  # between lines where there is no progress bar
+
+
+class CommandError(Exception):
+    """What a command says in place of a traceback, and the code that it ends with."""
+
+    def __init__(self, text: str, exit_code: int = NOT_RIGHT) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+@contextmanager
+def told(lower: str) -> Iterator[None]:
+    """Errors inside as sentences with exit codes; ``lower``: what helps when memory runs out."""
+    from undiffuse.checkpoints import CheckpointNotFound
+    from undiffuse.data import DamagedData, DataNotFound
+    from undiffuse.recipes import RecipeError, RecipeNotFound
+    from undiffuse.trainer import Diverged
+    from undiffuse.training import CheckpointError
+
+    try:
+        yield
+    except (CheckpointNotFound, RecipeNotFound, DataNotFound) as error:
+        raise CommandError(str(error), NOT_FOUND) from None
+    except (CheckpointError, RecipeError, DamagedData) as error:
+        raise CommandError(str(error), INVALID) from None
+    except Diverged as error:
+        raise CommandError(str(error), NOT_RIGHT) from None
+    except ValueError as error:
+        raise CommandError(str(error), USAGE) from None
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise CommandError(f"out of memory: {lower}", NOT_RIGHT) from None
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether torch or Python ran out of memory (torch's CPU allocator has no type for it)."""
+    return isinstance(error, MemoryError) or any(
+        text in str(error) for text in ("out of memory", "can't allocate memory")
+    )
+
+
+def find_device(name: str) -> str:
+    """ "auto" as the best there is; CommandError for one that is not there."""
+    import torch
+
+    has = {"cpu": True, "cuda": torch.cuda.is_available()}
+    has["mps"] = torch.backends.mps.is_available()
+    if name == "auto":
+        return next(kind for kind in ("cuda", "mps", "cpu") if has[kind])
+    kind = name.split(":")[0]
+    if kind not in has:
+        raise CommandError(f"device is auto, {', '.join(has)} or cuda:N, not {name!r}", USAGE)
+    if not has[kind]:
+        raise CommandError(f"torch finds no {kind} here; leave --device out, or use cpu", USAGE)
+    return name
+
+
+def bar(total: int, title: str, unit: str, plain: bool = False) -> Any:
+    """A progress bar on stderr; without a terminal, or if ``plain``, nothing is drawn."""
+    from tqdm import tqdm
+
+    hidden = plain or not sys.stderr.isatty()
+    return tqdm(total=total, desc=title, unit=unit, disable=hidden, file=sys.stderr)
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="A shipped recipe (lesson05), or a .toml file of your own.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run [default: runs/ and its name].")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="As many steps as fit into this time.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="In place of the recipe's steps.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "auto",
+    save_every: Annotated[
+        float, typer.Option(min=0, help="Seconds between states on disk, should the power fail.")
+    ] = 60.0,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Lines in place of a progress bar.")
+    ] = False,
+) -> None:
+    """Train what a recipe says, and go on where a run was stopped.
+
+    The run's folder gets state.pt (what is needed to go on), log.jsonl, samples where the recipe
+    says sample_every, and at the end
+    NAME.safetensors, which `course sample` reads, and curves.png. Ctrl-C saves and stops; the same
+    command goes on, to the same weights. Several processes share each batch: torchrun
+    --nproc-per-node 2 -m coursework train NAME.
+
+    Example: course train lesson05 --out runs/lesson05
+    """
+    from dataclasses import replace
+
+    from undiffuse import checkpoints, data, recipes, team, trainer
+
+    with told("lower batch in the recipe, or the network's channels"):
+        chosen = recipes.load(recipe)
+        changes: dict[str, Any] = {}
+        if steps is not None:
+            changes = {"steps": steps, "seconds": 0.0}
+        if seconds is not None:
+            changes["seconds"] = seconds
+        chosen = replace(chosen, **changes)
+        take = getattr(data, chosen.data)
+        x, labels = take("train", chosen.n)
+        folder = out or Path("runs") / chosen.name
+        file = folder / f"{chosen.name}.safetensors"
+        where = find_device(device)
+        leads = team.join(where).leads
+        options = {"folder": folder, "device": where, "save_every": save_every}
+        if chosen.validate_every:
+            options["validation"] = take("validation")
+
+        def keep(run: trainer.Run, path: Path) -> None:
+            if leads:
+                what = trainer.facts(run, where)
+                checkpoints.save(path, run.model, run.recipe, tuple(x.shape[1:]), **what)
+
+        try:
+            with shown(chosen.name, plain) as show:
+                run = trainer.train(chosen, x, labels, on_step=show, **options)
+        except KeyboardInterrupt:
+            raise CommandError(
+                f"stopped; the same command goes on from {folder}", INTERRUPTED
+            ) from None
+        except trainer.Diverged as error:
+            good = folder / f"{chosen.name}-last-good.safetensors"
+            keep(error.run, good)
+            raise CommandError(f"{error}. The last good weights are in {good}") from None
+        finally:
+            team.leave()
+        keep(run, file)
+    if leads:
+        typer.echo(f"{file}: {run.steps} steps in {run.seconds:.0f} s; see curves.png beside it")
+
+
+@contextmanager
+def shown(title: str, plain: bool) -> Iterator[Callable]:
+    """What ``trainer.train`` calls after each step: a bar, or now and then a line on stderr."""
+    import time
+
+    lines = plain or not sys.stderr.isatty()
+    start = said = time.monotonic()
+    with bar(1, title, "step", plain) as drawn:
+
+        def show(step: int, of: int, loss: float, model: object) -> None:
+            nonlocal said
+            if not lines:
+                drawn.total = of
+                drawn.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+                drawn.update(step - drawn.n)
+                return
+            now = time.monotonic()
+            if now - said > LINE_SECONDS or step == of:
+                said = now
+                print(
+                    f"{title}: step {step} of {of}, loss {loss:.4f}, {now - start:.0f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+        yield show
+
+
+@app.command()
+def sample(
+    name: Annotated[
+        str, typer.Argument(help="A shipped checkpoint (digits), or a .safetensors file.")
+    ],
+    count: Annotated[int, typer.Option(min=1, help="How many.")] = 16,
+    calls: Annotated[int, typer.Option(min=1, help="Network calls a sample, at most.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="The .npz file to write.")] = None,
+    solver: Annotated[
+        str,
+        typer.Option(
+            help="dpmpp_2m, dpmpp_2m_sde, ddim, euler, heun, ancestral, ddpm or euler_maruyama."
+        ),
+    ] = "dpmpp_2m",
+    guidance: Annotated[
+        float, typer.Option(help="Above 1 exaggerates the class, at twice the cost; 1 does not.")
+    ] = 1.0,
+    label: Annotated[
+        int | None, typer.Option(help="One class for all; without it they come in turn.")
+    ] = None,
+    grid: Annotated[Path | None, typer.Option(help="A .png file of all images.")] = None,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Samples at a time; what is drawn stays the same.")
+    ] = 250,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "auto",
+) -> None:
+    """Draw samples from a trained network, shipped or your own.
+
+    Writes images (uint8), or audio (float32) with its rate, and labels. NAME is looked for in
+    data/checkpoints/; a file of your own that `course train` wrote may be named by its path, or
+    put there in place of a shipped one. A damaged file, or one of another program, is refused with
+    the reason.
+
+    Each sample has a random stream of its own: sample 7 of a seed is the same whatever --batch and
+    --count, but for the last bits of sums, which may round differently.
+
+    Example: course sample digits --count 100 --calls 20 --out digits.npz --grid digits.png
+    """
+    if out is None and grid is None:
+        raise CommandError("name a file to write: --out FILE.npz or --grid FILE.png", USAGE)
+    for file, suffix in ((out, ".npz"), (grid, ".png")):
+        if file is not None and file.suffix != suffix:
+            raise CommandError(f"{file} must end with {suffix}", USAGE)
+
+    from undiffuse import checkpoints, draw, sampling
+
+    with told(f"lower --batch (it is {batch})"):
+        found = checkpoints.load(name, find_device(device))
+        sound = len(found.shape) == 2
+        rate = found.facts.get("rate")
+        if sound and grid is not None:
+            raise CommandError(f"{found.name} makes sound: there is no --grid of it", USAGE)
+        if sound and rate is None:
+            raise CommandError(f"{found.name} does not say its sampling rate", INVALID)
+        sampling.steps_for(solver, calls)
+        with bar(calls * count, found.name, "call") as shown:
+            samples, labels = draw.draw(
+                found,
+                count,
+                calls=calls,
+                seed=seed,
+                solver=solver,
+                guidance=guidance,
+                label=label,
+                batch=batch,
+                progress=shown.update,
+            )
+        arrays = draw.arrays(samples, labels, rate)
+    main = "audio" if sound else "images"
+    if out is not None:
+        draw.save_arrays(out, arrays)
+        shape = " x ".join(map(str, arrays[main].shape))
+        typer.echo(f"{out}: {main} {shape}, {arrays[main].dtype}")
+    if grid is not None:
+        draw.save_grid(grid, arrays[main])
+        typer.echo(f"{grid}: {count} images")
+
+
+@app.command()
+def networks() -> None:
+    """List the networks by purpose, with their parameters and their cost.
+
+    FLOPs are those of one call on one sample; training on it costs about three times that.
+
+    Example: course networks
+    """
+    from undiffuse import presets
+
+    names = list(presets.PRESETS)
+    width = max(map(len, names))
+    typer.echo(f"{'name':<{width}}  {'parameters':>10}  {'MFLOP/call':>10}  sample       purpose")
+    for name in names:
+        chosen = presets.preset(name)
+        parameters, flops = presets.cost(name)
+        shape = " x ".join(map(str, chosen.shape))
+        typer.echo(
+            f"{name:<{width}}  {parameters:>10,}  {flops / 1e6:>10,.1f}  {shape:<11}  "
+            f"{chosen.purpose}"
+        )
