@@ -49,12 +49,12 @@ A diffusion model of `{set}`, conditional on its ten classes: `course sample {na
 {table}
 
 Each column: {n:,} samples a seed, seeds {seeds}, labels in the class shares of the reference set,
-no guidance; mean over the seeds, in brackets the lowest and the highest. Features and classes are
-those of [`{data}_classifier`](../checkpoints/{data}_classifier.md), which was trained on other
-images. FD, KID, precision and recall are against the split `reference`; the column of real data is
-the split `held_out` in place of samples, at the same count: what a perfect model can expect.
-Memorisation is the median distance to the nearest training image over that of held-out reals: near
-1 is as it should be, well below 1 means copies.
+guidance {guidance:g} (1 is none); mean over the seeds, in brackets the lowest and the highest.
+Features and classes are those of [`{data}_classifier`](../checkpoints/{data}_classifier.md), which
+was trained on other images. FD, KID, precision and recall are against the split `reference`; the
+column of real data is the split `held_out` in place of samples, at the same count: what a perfect
+model can expect. Memorisation is the median distance to the nearest training image over that of
+held-out reals: near 1 is as it should be, well below 1 means copies.
 
 With 10 calls of DPM-Solver++ FD is {few:.2f} times that with 50 calls of DDIM.
 
@@ -152,7 +152,7 @@ def measure(path: Path, n: int, device: str) -> dict[str, Any]:
     return {
         "n": n,
         "seeds": list(SEEDS),
-        "guidance": 1.0,
+        "guidance": found.recipe.guidance,
         "floor": floor,
         "samplers": samplers,
         "fd_of_10_calls_over_50": round(few, 4),
@@ -186,8 +186,13 @@ def ship(name: str, source: Path, n: int, device: str, write: bool) -> None:
     recipe, facts = found.recipe, found.facts
     if write:
         told = recipes.load(DATA / "recipes" / f"{name}.toml")
-        if replace(told, name=recipe.name) != recipe:
+        same = {key: getattr(recipe, key) for key in ("name", *trainer.NOT_TRAINING)}
+        if replace(told, **same) != recipe:
             sys.exit(f"{source} was not made by data/recipes/{name}.toml: nothing is written")
+        # The weights as they are, with today's recipe: guidance may have been chosen since.
+        recipe = told
+        anew = Path(tempfile.mkdtemp()) / f"{name}.safetensors"
+        source = checkpoints.save(anew, found.model, recipe, found.shape, **facts)
     figures = {
         "name": name,
         "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
@@ -218,6 +223,7 @@ def ship(name: str, source: Path, n: int, device: str, write: bool) -> None:
         parameters=figures["parameters"],
         mflops=figures["flops_per_call"] / 1e6,
         megabytes=figures["bytes"] / 1e6,
+        guidance=recipe.guidance,
         prediction=recipe.prediction,
         schedule=recipe.schedule,
         table=table(figures["quality"]),

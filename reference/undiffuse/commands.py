@@ -203,8 +203,12 @@ def sample(
         ),
     ] = "dpmpp_2m",
     guidance: Annotated[
-        float, typer.Option(help="Above 1 exaggerates the class, at twice the cost; 1 does not.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            help="Above 1 exaggerates the class, at twice the cost; 1 does not "
+            "[default: what the checkpoint's recipe says]."
+        ),
+    ] = None,
     label: Annotated[
         int | None, typer.Option(help="One class for all; without it they come in turn.")
     ] = None,

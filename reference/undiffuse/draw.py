@@ -38,7 +38,7 @@ def draw(
     calls: int = 20,
     seed: int = 0,
     solver: str = "dpmpp_2m",
-    guidance: float = 1.0,
+    guidance: float | None = None,
     label: int | None = None,
     labels: torch.Tensor | None = None,
     batch: int = 250,
@@ -50,7 +50,8 @@ def draw(
     Classes come in turn, 0, 1, 2, ..., unless ``label`` names one for all or ``labels`` (count,)
     one for each. Every sample has a random stream of its own (``generators``): what is drawn for a
     seed does not depend on ``batch``, but for the rounding of sums in the network. progress: called
-    with the number of samples after each network call on them. Raises ValueError for count or batch
+    with the number of samples after each network call on them. guidance: None takes the scale that
+    the checkpoint's recipe names. Raises ValueError for count or batch
     below 1, labels that the network does not know, or guidance of a network without classes.
     """
     for name, value in (("count", count), ("batch", batch)):
@@ -58,6 +59,8 @@ def draw(
             raise ValueError(f"{name} must be an int of at least 1, got {value!r}")
     labels = _labels(checkpoint, count, label, labels)
     model = checkpoint.model
+    if guidance is None:
+        guidance = checkpoint.recipe.guidance if labels is not None else 1.0
     if guidance != 1.0:
         if labels is None:
             raise ValueError(f"{checkpoint.name} knows no classes, so there is nothing to guide by")

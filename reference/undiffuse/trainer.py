@@ -49,6 +49,7 @@ PACE_STEPS = 20  # a run with a time budget estimates after so many how many it 
 PACE_SHARE = 0.98  # of the time is planned for steps
 LOG_STEPS = 25
 TOO_HIGH, PATIENCE = 10.0, 50
+NOT_TRAINING = ("validate_every", "sample_every", "guidance")  # entries that change no weight
 
 
 class Diverged(RuntimeError):
@@ -522,14 +523,14 @@ class _Loop:
             self.trim_log()
 
     def same_run(self, text: str) -> bool:
-        """Whether a recipe (JSON) leads to the same weights; how a run is watched may differ."""
+        """Whether a recipe (JSON) leads to the same weights; how it is watched may differ."""
         try:
             other = from_dict(json.loads(text))
         except ValueError:
             return False
         mine = from_dict(json.loads(json.dumps(self.recipe.to_dict())))
-        watched = {k: getattr(mine, k) for k in ("validate_every", "sample_every")}
-        return replace(other, **watched) == mine
+        others = {k: getattr(mine, k) for k in NOT_TRAINING}
+        return replace(other, **others) == mine
 
 
 def _step_of(line: str) -> float:
