@@ -34,17 +34,12 @@ PRESETS = {
     "five-minutes": Preset(
         "lesson 05: digits in five minutes on two cores",
         (1, 28, 28),
-        {"channels": [48, 96], "patch": 2, "classes": 10},
+        {"channels": [32, 64], "blocks": 1, "patch": 2, "classes": 10},
     ),
-    "digits": Preset(
-        "the shipped checkpoint of digits",
+    "one-hour": Preset(
+        "the shipped checkpoints of digits and of clothes",
         (1, 28, 28),
-        {"channels": [64, 128, 128], "patch": 2, "classes": 10},
-    ),
-    "fashion": Preset(
-        "the shipped checkpoint of clothes",
-        (1, 28, 28),
-        {"channels": [64, 128, 128], "blocks": 2, "patch": 2, "classes": 10},
+        {"channels": [48, 96], "blocks": 1, "patch": 2, "classes": 10},
     ),
     "tiny-sound": Preset(
         "tests with sound",

@@ -35,8 +35,8 @@ def test_flops_are_counted_as_two_a_product():
 
 def test_changes_to_a_preset():
     assert presets.build("tiny", classes=None).null is None
-    with pytest.raises(ValueError, match="no preset 'digit'; did you mean digits"):
-        presets.build("digit")
+    with pytest.raises(ValueError, match="no preset 'one-our'; did you mean one-hour"):
+        presets.build("one-our")
 
 
 def test_a_recipe_names_a_preset():
