@@ -26,7 +26,9 @@ def block(text, name):
     return text.split(start, 1)[1].split(f"<!-- end {name} -->", 1)[0].strip()
 
 
-@pytest.mark.parametrize("name", ["lessons", "claims", "check", "environment", "exits"])
+@pytest.mark.parametrize(
+    "name", ["lessons", "claims", "check", "checkpoints", "environment", "exits"]
+)
 def test_block_is_up_to_date(builder, name, monkeypatch):
     if name == "check" and (sys.platform, platform.machine()) != ("linux", "x86_64"):
         pytest.skip("the last digits of the example are those of Linux on x86_64")

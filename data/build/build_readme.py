@@ -84,6 +84,35 @@ def verdict_table() -> str:
     return "\n".join(rows)
 
 
+def checkpoint_table() -> str:
+    """One row a shipped checkpoint: its size, its training, and its quality as measured."""
+    from undiffuse import checkpoints
+
+    rows = [
+        "| checkpoint | parameters | MB | training | sampler | FD over the floor | accuracy (real) | "
+        "recall (real) |",
+        "|---|---:|---:|---|---|---:|---:|---:|",
+    ]
+    for name in checkpoints.names():
+        path = checkpoints.folder() / f"{name}.json"
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        quality = facts["quality"]
+        training = f"{facts['run']['seconds'] / 60:.0f} min, {facts['run']['machine']}"
+        for sampler in quality["samplers"].values():
+            ratios = [q["ratio"] for q in sampler["seeds"]]
+            mean, floor = sampler["mean"], quality["floor"]
+            rows.append(
+                f"| [{name}](data/checkpoints/{name}.md) | {facts['parameters']:,} | "
+                f"{facts['bytes'] / 1e6:.1f} | {training} | {sampler['solver']}, "
+                f"{sampler['calls']} calls | {mean['ratio']:.2f} "
+                f"({min(ratios):.2f} to {max(ratios):.2f}) | "
+                f"{mean['accuracy']:.3f} ({floor['accuracy']:.3f}) | "
+                f"{mean['recall']:.3f} ({floor['recall']:.3f}) |"
+            )
+        seeds = len(quality["seeds"])
+    return "\n".join(rows) + f"\n\n{quality['n']:,} samples a seed, {seeds} seeds: mean (range)."
+
+
 WRONG = """def q_sample(x0, t, alpha_bar, noise):
     ab = alpha_bar[t].reshape(-1, *[1] * (x0.ndim - 1))
     return ab * x0 + (1 - ab) * noise"""
@@ -144,6 +173,7 @@ BLOCKS = {
     "lessons": lesson_table,
     "claims": verdict_table,
     "check": check_example,
+    "checkpoints": checkpoint_table,
     "environment": environment_text,
     "exits": exit_table,
 }
@@ -177,6 +207,12 @@ def draw_pictures() -> None:
         [shown, *steps], ["clean", *times], row_labels=["3", "5", "8"], row_name="digit"
     )
     (PICTURES / "forward.png").write_bytes(plots.png(fig))
+
+    from undiffuse import checkpoints, draw
+
+    found = checkpoints.load("digits")
+    samples, _ = draw.draw(found, 60, calls=20, seed=0)
+    draw.save_grid(PICTURES / "digits.png", draw.to_uint8(samples), columns=20)
 
     generator = torch.Generator().manual_seed(0)
     points = sets2d.two_moons(2000, generator)

@@ -1,0 +1,75 @@
+"""The shipped checkpoints are what their recipes, JSON files and cards say, and draw what they say."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from undiffuse import checkpoints, judging, presets, recipes
+from undiffuse.blocks import count_parameters
+from undiffuse.draw import draw
+
+BARS = {"digits": (1.8, 0.985, 0.8), "fashion": (2.5, 0.0, 0.0)}  # FD over floor, accuracy, recall
+
+
+def facts_of(name):
+    return json.loads((checkpoints.folder() / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_names():
+    assert set(checkpoints.names()) == set(BARS)
+
+
+@pytest.mark.parametrize("name", BARS)
+def test_file_recipe_and_card_belong_together(name):
+    path, facts = checkpoints.locate(name), facts_of(name)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == facts["sha256"]
+    assert path.stat().st_size == facts["bytes"] < 5e6
+    found = checkpoints.load(name)
+    assert found.recipe == recipes.load(name) == recipes.from_dict(facts["recipe"])
+    assert count_parameters(found.model) == facts["parameters"]
+    assert presets.flops_per_call(found.model, found.shape) == facts["flops_per_call"]
+    assert found.facts == facts["run"] and found.facts["steps"] == found.recipe.steps
+    card = path.with_suffix(".md").read_text(encoding="utf-8")
+    for said in (facts["command"], f"{facts['parameters']:,}", f"{found.recipe.guidance:g}"):
+        assert said in card
+
+
+@pytest.mark.parametrize("name", BARS)
+def test_recorded_quality(name):
+    """1,000 samples, 3 seeds; near copies of training images are no more than among held-out."""
+    quality = facts_of(name)["quality"]
+    assert quality["n"] == 1000 and len(quality["seeds"]) == 3
+    ratio, accuracy, recall = BARS[name]
+    mean = quality["samplers"]["ddim_50"]["mean"]
+    assert mean["ratio"] <= ratio
+    assert mean["accuracy"] >= accuracy and mean["recall"] >= recall
+    if name == "digits":
+        assert quality["fd_of_10_calls_over_50"] <= 1.25
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BARS)
+def test_draws_what_is_recorded(name):
+    """250 samples by 10 calls: accuracy is near what is recorded.
+
+    By Hoeffding's bound the chance of a false alarm is below 1e-7 at a fixed seed of any machine.
+    """
+    found, facts = checkpoints.load(name), facts_of(name)
+    labels = judging.labels_like(found.recipe.data, 250)
+    images, _ = draw(found, 250, calls=10, seed=5, labels=labels)
+    quality = judging.judge_images(images, labels, found.recipe.data, (5,))
+    wanted = facts["quality"]["samplers"]["dpmpp_2m_10"]["mean"]
+    assert abs(quality.accuracy - wanted["accuracy"]) < (torch.tensor(1e-7 / 2).log() / -500) ** 0.5
+    assert quality.n == 250 and quality.fd > 0
+
+
+def test_a_recipe_draws_with_its_guidance():
+    found = checkpoints.load("digits")
+    same = draw(found, 3, calls=3, guidance=found.recipe.guidance)[0]
+    assert torch.equal(draw(found, 3, calls=3)[0], same)
+    plain = replace(found, recipe=replace(found.recipe, guidance=1.0))
+    assert torch.equal(draw(plain, 3, calls=3)[0], draw(found, 3, calls=3, guidance=1.0)[0])
+    assert not torch.equal(draw(plain, 3, calls=3)[0], same)
