@@ -89,8 +89,8 @@ def checkpoint_table() -> str:
     from undiffuse import checkpoints
 
     rows = [
-        "| checkpoint | parameters | MB | training | sampler | FD over the floor | accuracy (real) | "
-        "recall (real) |",
+        "| checkpoint | parameters | MB | training | sampler | FD over the floor | "
+        "accuracy (real) | recall (real) |",
         "|---|---:|---:|---|---|---:|---:|---:|",
     ]
     for name in checkpoints.names():
