@@ -50,7 +50,12 @@ def zero_init_(module: nn.Module) -> nn.Module:
 
 
 def group_norm(channels: int, groups: int = 8) -> nn.GroupNorm:
-    """Group normalisation with ``groups`` groups, or the largest number below that divides."""
+    """Group normalisation with ``groups`` groups, or the largest number below that divides.
+
+    A group has at least two channels where there are two: alone, a channel would lose what an
+    embedding adds to it, and the network would be blind to time and class.
+    """
+    groups = min(groups, max(1, channels // 2))
     while channels % groups:
         groups -= 1
     return nn.GroupNorm(groups, channels)

@@ -59,10 +59,12 @@ def recipe(tmp_path):
 
 
 def network(dims: int = 2, **changes) -> UNet:
-    """Untrained, but with an output that is not zero."""
+    """Untrained, but with random numbers where a network starts at zero: all inputs count."""
     torch.manual_seed(0)
     model = UNet(in_channels=1, dims=dims, **NETWORK | changes)
-    torch.nn.init.normal_(model.conv_out.weight, std=0.05)
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
     return model
 
 
@@ -96,7 +98,7 @@ def test_help_with_an_example(run, command):
 def test_networks(run):
     code, said, _ = run("networks")
     assert code == 0 and "parameters" in said and "MFLOP/call" in said
-    for name in ("tiny", "five-minutes", "digits", "fashion"):
+    for name in ("tiny", "five-minutes", "one-hour", "tiny-sound"):
         assert f"\n{name} " in said
 
 
@@ -178,7 +180,7 @@ def test_a_checkpoint_in_the_place_of_a_shipped_one(run, file, tmp_path, monkeyp
         (("--out", "a.npz", "--label", 10), exits.USAGE, "label 10 is not one that mine knows"),
         (("--out", "a.npz", "--label", -1), exits.USAGE, "(0 to 9)"),
         (("--out", "a.npz", "--solver", "magic"), exits.USAGE, "solver must be one of"),
-        (("--out", "a.npz", "--count", 0), exits.USAGE, "0 is not in the range"),
+        (("--out", "a.npz", "--count", 0), exits.USAGE, "--count"),
         (("--out", "a.npz", "--device", "tpu"), exits.USAGE, "device is auto, cpu"),
         (("--out", "a.npz", "--seed", 2**32), exits.USAGE, "seed must be"),
     ],
@@ -277,7 +279,7 @@ def test_steps_and_seconds_replace_the_recipes(run, recipe, tmp_path):
     recipe.write_text("seconds = 300\n" + TOML)
     assert "2 steps" in run("train", recipe, "--out", tmp_path / "b", "--steps", 2)[1]
     code, said, _ = run("train", recipe, "--out", tmp_path / "c", "--seconds", 0.1)
-    assert code == 0 and " in 0 s" in said
+    assert code == 0 and "steps in" in said
 
 
 def test_trouble_with_recipes(run, recipe, tmp_path):
@@ -322,14 +324,23 @@ def test_bad_data(run, recipe, tmp_path, monkeypatch, change, says):
     assert code == exits.USAGE and says in said
 
 
-def test_a_rate_that_diverges(run, recipe, tmp_path):
-    text = TOML.replace("steps = 6", "steps = 3000\nlr = 0.9\nwarmup = 0\nclip = 0.0")
-    recipe.write_text(text.replace("validate_every = 3", ""))
+def test_a_run_that_diverges(run, recipe, tmp_path, monkeypatch):
+    """Its weights are blown up here; most rates that are too high only stop it from learning."""
+    one_step = trainer._Loop.one_step
+
+    def blown_up(self):
+        if self.step >= 25:
+            with torch.no_grad():
+                self.model.conv_out.bias.add_(10.0)
+        return one_step(self)
+
+    monkeypatch.setattr(trainer._Loop, "one_step", blown_up)
+    recipe.write_text(TOML.replace("steps = 6", "steps = 200").replace("validate_every = 3", ""))
     code, _, said = run("train", recipe, "--out", tmp_path / "run")
     good = tmp_path / "run" / "mine-last-good.safetensors"
     assert code == exits.NOT_RIGHT, said
-    assert "Try a lower lr than 0.9" in said and f"last good weights are in {good}" in said
-    assert checkpoints.load(good).facts["steps"] < 3000
+    assert "Try a lower lr than 0.001" in said and f"last good weights are in {good}" in said
+    assert checkpoints.load(good).facts["steps"] < 150
     assert not (tmp_path / "run" / "mine.safetensors").exists()
 
 

@@ -103,3 +103,17 @@ def test_receptive_field_is_what_gradients_reach(chain):
     h[0, 0, h.shape[2] // 2].backward()
     reached = x.grad[0, 0].nonzero().reshape(-1)
     assert int(reached[-1] - reached[0]) + 1 == field
+
+
+@pytest.mark.parametrize("channels", [2, 3, 8, 9, 12, 30, 32])
+def test_no_width_is_blind_to_time_and_class(channels):
+    """One channel a group would take out what an embedding adds to it."""
+    torch.manual_seed(0)
+    model = UNet(1, [channels], patch=4, classes=3).eval()
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    x, label = torch.randn(2, 1, 8, 8), torch.tensor([0, 1])
+    out = model(x, 0.2, label)
+    for other in (model(x, 0.8, label), model(x, 0.2, 1 + label)):
+        assert ((out - other).flatten(1).abs().amax(1) > 1e-3).all()
