@@ -9,6 +9,7 @@ torch.optim.Muon refuses the weights of convolutions, of which a U-Net consists;
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,26 +22,44 @@ from undiffuse.blocks import CONV
 OPTIMIZERS = ("adamw", "muon")
 # Jordan et al. 2024: a quintic whose repeated use brings singular values near 1 in few rounds.
 QUINTIC = (3.4445, -4.7750, 2.0315)
+FRESH = 4
 
 
 def orthogonalise(matrix: torch.Tensor, rounds: int = 4) -> torch.Tensor:
-    """(m, n) with its singular values brought near 1, the vectors kept.
+    """(m, n), or several (k, m, n), with singular values brought near 1, the vectors kept.
 
     Newton-Schulz iteration: matrix products only, no decomposition. It does not converge to 1 but
     to a band around it, and values that are tiny beside the largest get there in more rounds only.
     A matrix of zeros stays zero.
-    Raises ValueError for anything but a matrix.
+
+    A round is x <- P x with P = a + b S + c S^2 and S = x x^T, so that S <- P S P: the rounds go on
+    among the small m x m matrices, and x is needed at the start and at the end only. Rounding
+    errors of S grow about twelvefold a round, so S is made anew after ``FRESH`` of them.
+    Raises ValueError for anything but matrices.
     """
-    if matrix.ndim != 2:
-        raise ValueError(f"a matrix (m, n) is wanted, got shape {tuple(matrix.shape)}")
+    if matrix.ndim not in (2, 3):
+        raise ValueError(
+            f"a matrix (m, n) or several (k, m, n) are wanted, got shape {tuple(matrix.shape)}"
+        )
+    tall = matrix.shape[-2] > matrix.shape[-1]
+    x = matrix.mT if tall else matrix
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for done in range(0, rounds, FRESH):
+        x = _some_rounds(x, min(FRESH, rounds - done))
+    return x.mT if tall else x
+
+
+def _some_rounds(x: torch.Tensor, rounds: int) -> torch.Tensor:
     a, b, c = QUINTIC
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
-    for _ in range(rounds):
-        square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
-    return x.T if tall else x
+    square = x @ x.mT
+    product = None
+    for k in range(rounds):
+        step = b * square + c * square @ square
+        step.diagonal(dim1=-2, dim2=-1).add_(a)
+        product = step if product is None else step @ product
+        if k < rounds - 1:
+            square = step @ square @ step
+    return product @ x
 
 
 class Muon(torch.optim.Optimizer):
@@ -70,7 +89,8 @@ class Muon(torch.optim.Optimizer):
                 raise ValueError(f"Muon moves matrices, got a parameter of {tuple(p.shape)}")
         groups: list[dict[str, Any]] = [{"params": matrices, "adam": False}]
         if others:
-            groups.append({"params": others, "adam": True})
+            # fused: torch then keeps the count of steps beside the weights when a state is loaded.
+            groups.append({"params": others, "adam": True, "fused": True})
         kept = {"lr": lr, "momentum": momentum, "adam_share": adam_share, "betas": betas}
         super().__init__(groups, {**kept, "eps": eps})
 
@@ -80,28 +100,30 @@ class Muon(torch.optim.Optimizer):
             raise ValueError("Muon takes no closure")
         for group in self.param_groups:
             given = [p for p in group["params"] if p.grad is not None]
-            if group["adam"]:
-                self._adam(group, given)
-            else:
-                for p in given:
-                    self._muon(group, p)
+            if given:
+                (self._adam if group["adam"] else self._muon)(group, given)
 
-    def _muon(self, group: dict[str, Any], p: torch.Tensor) -> None:
-        state = self.state[p]
-        if not state:
-            state["average"] = torch.zeros_like(p)
-        state["average"].lerp_(p.grad, 1 - group["momentum"])
-        ahead = p.grad.lerp(state["average"], group["momentum"])
-        update = orthogonalise(ahead.flatten(1))
-        rows, columns = update.shape
-        scale = max(1.0, rows / columns) ** 0.5
-        p.add_(update.reshape(p.shape), alpha=-group["lr"] * scale)
+    def _muon(self, group: dict[str, Any], given: list[torch.Tensor]) -> None:
+        for p in given:
+            if not self.state[p]:
+                self.state[p]["average"] = torch.zeros_like(p)
+        averages, gradients = [self.state[p]["average"] for p in given], [p.grad for p in given]
+        torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(gradients, averages, group["momentum"])
+        alike = defaultdict(list)  # matrices of one size are multiplied together
+        for p, a in zip(given, ahead):
+            alike[a.flatten(1).shape].append((p, a.flatten(1)))
+        for (rows, columns), pairs in alike.items():
+            updates = orthogonalise(torch.stack([a for _, a in pairs]))
+            scale = max(1.0, rows / columns) ** 0.5
+            for (p, _), update in zip(pairs, updates):
+                p.add_(update.reshape(p.shape), alpha=-group["lr"] * scale)
 
     def _adam(self, group: dict[str, Any], given: list[torch.Tensor]) -> None:
         states = [self.state[p] for p in given]
         for state, p in zip(states, given):
             if not state:
-                state["step"] = torch.tensor(0.0)
+                state["step"] = torch.zeros((), device=p.device)
                 state["mean"], state["square"] = torch.zeros_like(p), torch.zeros_like(p)
         adam(
             given,
@@ -109,7 +131,7 @@ class Muon(torch.optim.Optimizer):
             *([s[k] for s in states] for k in ("mean", "square")),
             [],
             [s["step"] for s in states],
-            foreach=True,
+            fused=True,
             amsgrad=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],

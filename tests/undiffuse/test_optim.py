@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from undiffuse.optim import Muon, hidden_matrices, make_optimizer, orthogonalise
+from undiffuse.optim import QUINTIC, Muon, hidden_matrices, make_optimizer, orthogonalise
 from undiffuse.training import sample_times
 from undiffuse.unet import UNet
 
@@ -30,6 +30,28 @@ def test_four_rounds_do_for_weights_of_convolutions(shape):
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     values = torch.linalg.svdvals(orthogonalise(x))
     assert values.min() > 0.6 and values.max() < 1.3
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 40), (3, 40, 16)])
+def test_several_matrices_are_what_each_is_alone(shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(orthogonalise(x), torch.stack([orthogonalise(m) for m in x]))
+
+
+@pytest.mark.parametrize("rounds", [1, 4, 10])
+def test_rounds_among_small_matrices_are_those_of_the_whole(rounds):
+    """Also where one direction is a million times weaker, and in float32."""
+    x = torch.randn(32, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x[0] = 1e-6 * x[0] + x[1]
+    a, b, c = QUINTIC
+    wanted = x / x.norm()
+    for _ in range(rounds):
+        s = wanted @ wanted.T
+        wanted = a * wanted + (b * s + c * s @ s) @ wanted
+    torch.testing.assert_close(orthogonalise(x, rounds), wanted, rtol=1e-6, atol=1e-6)
+    if rounds <= 4:  # later ones enlarge what float32 has rounded
+        made = orthogonalise(x.float(), rounds).double()
+        torch.testing.assert_close(made, wanted, rtol=1e-3, atol=1e-3)
 
 
 def test_zeros_stay_zero_and_other_shapes_are_refused():
