@@ -1107,10 +1107,10 @@ except CheckpointError:
 
 
 def draw(
-    name: str, calls: int, seed: int, n: int, solver: str = "dpmpp_2m"
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """n samples of a model and their labels, each class with its share in the data."""
-    labels, parts = train_labels[:n], []
+    name: str, calls: int, seed: int, labels: torch.Tensor, solver: str = "dpmpp_2m"
+) -> torch.Tensor:
+    """Samples of a model, one for each label."""
+    parts = []
     generator = torch.Generator().manual_seed(seed)
     for cond in labels.split(250):
         parts.append(
@@ -1126,12 +1126,11 @@ def draw(
                 clip=(-1.0, 1.0),
             )
         )
-    return torch.cat(parts), labels
+    return torch.cat(parts)
 
 
 # %% tags=["figure"]
-wanted = [int((train_labels[:100] == c).nonzero()[0]) for c in range(10)]  # one of each class
-seen = {name: draw(name, 20, 0, 100)[0][wanted] for name in models}
+seen = {name: draw(name, 20, 0, torch.arange(10)) for name in models}
 fig = plots.forward_strip(
     torch.stack(list(seen.values()), 1),
     list(range(10)),
@@ -1142,7 +1141,7 @@ fig = plots.forward_strip(
 plots.show(
     fig,
     alt="Ten samples of each model, one a class. Gaussians give smeared strokes that only hint at "
-    "digits, more of them with more directions; the copier and the mixtures give clean digits.",
+    "digits, with finer detail from more directions; the copier gives clean digits.",
     caption="Samples of each model with 20 network calls. The cleanest are the copier's.",
 )
 
@@ -1156,14 +1155,14 @@ plots.show(
 
 # %% tags=["figure"]
 steps = budget(full=(1, 2, 5, 10, 20), small=(1, 5, 20))
-few = budget(full=500, small=100)  # fewer samples, so their floor is higher
+few = budget(full=500, small=60)  # fewer samples, so their floor is higher
 few_floor = frechet_distance(f_held_out[:few], f_reference[:few])
 asked_models = [m for m in ("Gaussians, 300", "copier", "trained network") if m in models]
 
 
 def fd_ratio(name: str, calls: int, seed: int, solver: str = "dpmpp_2m") -> float:
-    """FD over the floor, both of ``few`` samples."""
-    f = look(draw(name, calls, seed, few, solver)[0])
+    """FD over the floor, both of ``few`` samples, each class with its share in the data."""
+    f = look(draw(name, calls, seed, train_labels[:few], solver))
     return frechet_distance(f, f_reference[:few]) / few_floor
 
 
@@ -1290,9 +1289,9 @@ else:
 
 # %% [markdown]
 # Heun spends two calls on a step, so with few calls it makes few and large steps. DDPM draws fresh
-# noise in each step. That costs steps: each must be small. But noise also covers up part of earlier
-# errors, so with many steps DDPM may end lower than the others: the model's beliefs at different
-# noise levels do not agree fully, and the path matters.
+# noise in each step, so each step must be small, and it needs more of them. But fresh noise also
+# covers up part of the network's earlier errors, which the other three carry along to the end. So
+# DDPM may end at another level than they do.
 #
 # What would change the verdict? A solver of low order needs more calls for the same level (lesson
 # 06). Larger images and sounds need some more as well. And a model distilled for few steps
@@ -1327,7 +1326,8 @@ def loss(name: str, x0: torch.Tensor, labels: torch.Tensor, seed: int) -> float:
 measured: dict[str, dict[str, list[float]]] = {}
 for name in models:
     for seed in SEEDS:
-        images, labels = draw(name, 20, seed, N)
+        labels = train_labels[:N]  # each class with its share in the data
+        images = draw(name, budget(full=12, small=6), seed, labels)
         v = {
             "training loss": loss(name, train[:N], train_labels[:N], seed),
             "validation loss": loss(name, validation, validation_labels, seed),
