@@ -242,6 +242,28 @@ def fd_vs_n(ns: Sequence[int], fds: Sequence[float]) -> float:
     return float(y.mean() - slope * x.mean())
 
 
+def last_gain(runs: torch.Tensor, least: float = 0.05) -> int:
+    """Up to which setting a measure of fault falls: (seeds, settings) -> a column's index.
+
+    For "do more steps help?": FD of several seeds (rows) at more and more calls (columns). Column
+    0 holds the place first. A later column takes it where its mean is lower by the share
+    ``least`` or more and even its worst seed is below the holder's best: a fall that seeds cannot
+    explain. 0 then means that nothing after the first setting helped. Raises ValueError for
+    another shape, fewer than two seeds or settings, or values that are not finite.
+    """
+    runs = torch.as_tensor(runs, dtype=torch.float64)
+    if runs.ndim != 2 or min(runs.shape) < 2:
+        raise ValueError(f"runs must be (seeds, settings), two or more, got {tuple(runs.shape)}")
+    if not torch.isfinite(runs).all():
+        raise ValueError("runs has values that are NaN or infinite")
+    best = 0
+    for k in range(1, runs.shape[1]):
+        lower = runs[:, k].mean() <= (1 - least) * runs[:, best].mean()
+        if lower and runs[:, k].max() < runs[:, best].min():
+            best = k
+    return best
+
+
 @dataclass(frozen=True)
 class Quality:
     """Figures of one set of samples, always with their count and with what real data get.

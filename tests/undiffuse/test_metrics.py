@@ -281,6 +281,29 @@ def test_frechet_interval_resamples_within_groups():
 
 
 @pytest.mark.parametrize(
+    ("first", "later", "wanted"),
+    [
+        ([4.0, 4.2, 4.1], [[2.0, 2.1, 2.2], [2.0, 2.1, 2.19]], 1),  # falls, then is flat
+        ([4.0, 4.2, 4.1], [[4.0, 4.1, 3.9], [4.1, 4.2, 4.0]], 0),  # flat from the start
+        ([4.0, 4.2, 4.1], [[3.9, 3.95, 3.92], [3.8, 3.78, 3.85]], 2),  # small falls add up
+        ([4.0, 4.2, 4.1], [[1.0, 4.1, 1.0], [5.0, 5.2, 5.1]], 0),  # one seed says otherwise
+        ([4.0, 4.2, 4.1], [[2.0, 2.1, 2.2], [9.0, 9.0, 9.0]], 1),  # rises again
+    ],
+)
+def test_last_gain_is_where_seeds_agree_that_it_fell(first, later, wanted):
+    runs = torch.tensor([first, *later], dtype=F64).T
+    assert me.last_gain(runs) == wanted
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 4), (3, 1)])
+def test_last_gain_wants_seeds_and_settings(shape):
+    with pytest.raises(ValueError, match="two or more"):
+        me.last_gain(torch.ones(shape))
+    with pytest.raises(ValueError, match="NaN"):
+        me.last_gain(torch.full((2, 2), math.nan))
+
+
+@pytest.mark.parametrize(
     ("call", "says"),
     [
         (lambda: me.frechet_distance(draw(0, 9, 3), draw(1, 9, 4)), "3 features and b 4"),
