@@ -1283,8 +1283,8 @@ else:
         alt="FD over the floor against network calls for four solvers, the floor as a level. "
         + "; ".join(f"{name}: {said}" for name, said in levels_at.items())
         + ".",
-        caption="Quality against steps, with the floor. Left, the solvers differ; right, what "
-        "remains above the floor is the network's. Bands: the range over seeds.",
+        caption="Quality against steps, with the floor. Where a line is flat, more calls no longer "
+        "help: what remains above the floor is mostly the network's. Bands: the range over seeds.",
     )
 
 # %% [markdown]

@@ -86,6 +86,30 @@ def frechet_distance(a, b):
 
 
 @a_frechet.misconception(
+    "product-taken-as-symmetric",
+    "You give C_a C_b to a function for symmetric matrices, which reads one triangle only and "
+    "believes the other to be its mirror. The product of two symmetric matrices is not symmetric: "
+    "which matrix with the same eigenvalues is?",
+)
+def frechet_distance(a, b):
+    off, ca, cb = _moments(a, b)
+    shared = torch.linalg.eigvalsh(ca @ cb).clamp(min=0).sqrt().sum()
+    return float(off + ca.trace() + cb.trace() - 2 * shared)
+
+
+@a_frechet.misconception(
+    "means-summed-before-the-square",
+    "You add the differences of the means and square the sum, so that differences of opposite sign "
+    "cancel. The squared length of a vector adds squares.",
+)
+def frechet_distance(a, b):
+    a, b = a.double(), b.double()
+    _, ca, cb = _moments(a, b)
+    off = (a.mean(0) - b.mean(0)).sum() ** 2
+    return float(off + ca.trace() + cb.trace() - 2 * _trace_of_root(ca, cb))
+
+
+@a_frechet.misconception(
     "root-per-element",
     "sqrt of a matrix takes the root of every element. Wanted is the matrix R with R @ R = C_a "
     "C_b: another thing, and only its eigenvalues are roots.",
@@ -383,8 +407,9 @@ def kid(a, b):
 
 @a_kid.misconception(
     "without-the-one",
-    "The + 1 in the kernel is missing. Without it only third moments count, and two clouds with "
-    "other means can have distance 0.",
+    "The + 1 in the kernel is missing, or added after the cube, where it cancels in the "
+    "difference. Without it only third moments count, and two clouds with other means can have "
+    "distance 0.",
 )
 def kid(a, b):
     return float(_mmd(a, b, kernel=lambda x, y: (x @ y.T / x.shape[1]) ** 3))
@@ -539,6 +564,30 @@ def precision_recall(real, fake, k=3):
     precision = _share((apart <= _radius(fake, k)[:, None]).any(1))
     apart = torch.cdist(real, fake)
     return precision, _share((apart <= _radius(real, k)[:, None]).any(1))
+
+
+@a_precision.misconception(
+    "balls-counted-for-points",
+    "You ask of each ball whether it holds a point, and take the share of balls. Precision and "
+    "recall are shares of the tested points: along which axis of the table of distances do you "
+    "ask?",
+)
+def precision_recall(real, fake, k=3):
+    def hit(points, manifold):
+        return _share((torch.cdist(points, manifold) <= _radius(manifold, k)).any(0))
+
+    return hit(fake, real), hit(real, fake)
+
+
+@a_precision.misconception(
+    "radius-squared",
+    "You compare distances with squared radii. Either square both or none.",
+)
+def precision_recall(real, fake, k=3):
+    def hit(points, manifold):
+        return _share((torch.cdist(points, manifold) <= _radius(manifold, k) ** 2).any(1))
+
+    return hit(fake, real), hit(real, fake)
 
 
 @a_precision.misconception(
@@ -1137,6 +1186,16 @@ def fd_vs_n(ns, fds):
 )
 def fd_vs_n(ns, fds):
     return fds[ns.index(max(ns))]
+
+
+@a_extrapolate.misconception(
+    "line-at-the-largest-count",
+    "You fit the line and read it at the largest count. Infinitely many samples are further along: "
+    "where is 1/n then?",
+)
+def fd_vs_n(ns, fds):
+    slope, height = np.polyfit(1 / np.array(ns), fds, 1)
+    return float(height + slope / max(ns))
 
 
 @a_extrapolate.misconception(

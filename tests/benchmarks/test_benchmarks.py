@@ -1,0 +1,62 @@
+"""The benchmarks fit the library as it is; what they measure is not tested here."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from undiffuse.recipes import from_dict
+
+
+def load(name: str):
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_parts_of_a_step_are_all_of_it():
+    speed = load("training_speed")
+    network = {"channels": [8], "patch": 4, "classes": 10}
+    recipe = from_dict({"name": "tiny", "batch": 4, "optimizer": "muon", "network": network})
+    x, labels = torch.rand(8, 1, 28, 28) * 2 - 1, torch.arange(8)
+    clock = speed.CLOCKS["wall"]
+    took, parts = speed.whole_steps(recipe, x, labels, 3, clock)
+    expected = {"forward", "backward", "clipping", "optimizer", "EMA", "batch and the rest"}
+    assert set(parts) == expected and all(value >= 0 for value in parts.values())
+    assert took > 0 and parts["backward"] > 0
+    step = speed.Step(recipe, x[:4], labels[:4])
+    assert speed.flops(step) > 3e5
+    step()
+
+
+def test_changes_are_of_settings_that_there_are():
+    peers = load("peers_images")
+    for name, changes in peers.CHANGES.items():
+        assert all(set(change) <= set(peers.SETTINGS[name]) for change in changes)
+
+
+def test_the_rate_warms_up_and_falls_with_the_time():
+    rate = load("peers_images").rate
+    settings = {"lr": 1.0, "warmup": 10, "decay_lr": True}
+    assert rate(settings, 0, 0.0) == pytest.approx(0.1)
+    assert rate(settings, 50, 0.5) == pytest.approx(0.5)
+    assert rate(settings, 99, 1.0) == pytest.approx(0.0)
+    assert rate({**settings, "decay_lr": False}, 99, 1.0) == 1.0
+
+
+def test_ours_is_held_against_the_better_peer_in_each():
+    compare = load("peers_images").compare
+    found = [
+        {"name": "ours", "excess": 1.0, "sampling": 10.0},
+        {"name": "diffusers", "excess": 20.0, "sampling": 50.0},
+        {"name": "smalldiffusion", "excess": 12.5, "sampling": 60.0},
+    ]
+    told = compare(found)
+    assert told["excess_ratio"] == pytest.approx(0.08) and told["excess_met"]
+    assert told["sampling_speed_up"] == pytest.approx(5.0) and told["sampling_met"]
+    assert compare(found[:1]) == {}
