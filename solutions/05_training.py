@@ -1087,10 +1087,10 @@ if budget(full=True, small=False):
 #
 # What a claim says of models in general takes many trainings: several seeds, each way of training,
 # images enough for FD. That is more than you should wait for. So each claim comes twice here: a
-# *small live version*, one seed, trained in this notebook while you wait, to see how it is done; and
-# the *figures of three seeds*, which a script of the course has measured
-# (`data/build/measure_claims.py`, the same small network; run it to check them). The verdict is of
-# the latter. A single seed decides nothing.
+# *small live version*, one seed, trained in this notebook while you wait, to see how it is done;
+# and *figures of three seeds*, which a script of the course has measured with the same small
+# network (`data/build/measure_claims.py`; run it to check them). The verdict is of the latter. A
+# single seed decides nothing.
 
 
 # %%

@@ -30,6 +30,10 @@ LESSON = Lesson(
 )
 WIDE = 7.0  # standard errors
 
+# The first optimizer of a process makes torch import its compiler, which takes seconds. It must not
+# fall under a check's time limit: an import that is broken off leaves torch unusable.
+torch.optim.SGD([nn.Parameter(torch.zeros(1))])
+
 
 def some_levels(draw: Draw, steps: int, dtype: str = "float64") -> torch.Tensor:
     """alpha_bar of ``steps`` irregular steps, falling from about 0.95 to about 0.05."""

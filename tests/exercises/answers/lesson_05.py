@@ -381,6 +381,56 @@ def train_step(model, optimizer, x0, alpha_bar, generator=None, cond=None, predi
     return loss.item()
 
 
+@a_step.misconception(
+    "stratified-times",
+    "Your times are stratified. They would do their work, and the lesson shows how much; but here "
+    "the plain ones were agreed on, so that the same seed gives the same numbers.",
+)
+def train_step(model, optimizer, x0, alpha_bar, generator=None, cond=None, prediction="eps"):
+    model.train()
+    u = torch.rand(len(x0), generator=generator, dtype=torch.float64)
+    t = ((torch.arange(len(x0)) + u) / len(x0) * len(alpha_bar)).long()
+    t = t[torch.randperm(len(x0), generator=generator)]
+    noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
+    loss = simple_loss(model, x0, t, alpha_bar, noise, cond, prediction)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+@a_step.misconception(
+    "loss-after-the-step",
+    "The weights are right, but the loss that you return is computed anew after the step. That "
+    "takes a second pass through the network; the loss before the step is there already.",
+)
+def train_step(model, optimizer, x0, alpha_bar, generator=None, cond=None, prediction="eps"):
+    model.train()
+    t = _plain_times(len(x0), len(alpha_bar), generator)
+    noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
+    loss = simple_loss(model, x0, t, alpha_bar, noise, cond, prediction)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return simple_loss(model, x0, t, alpha_bar, noise, cond, prediction).item()
+
+
+@a_step.misconception(
+    "noise-always-float32",
+    "Your noise is float32 whatever x0 is: where x0 is float64, the generator gives other numbers. "
+    "Pass dtype=x0.dtype.",
+)
+def train_step(model, optimizer, x0, alpha_bar, generator=None, cond=None, prediction="eps"):
+    model.train()
+    t = _plain_times(len(x0), len(alpha_bar), generator)
+    noise = torch.randn(x0.shape, generator=generator)
+    loss = simple_loss(model, x0, t, alpha_bar, noise, cond, prediction)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
 @a_step.alternative("clears-afterwards")
 def train_step(model, optimizer, x0, alpha_bar, generator=None, cond=None, prediction="eps"):
     model.train(True)
@@ -597,6 +647,30 @@ class EMA(_Average):
         model.load_state_dict(self.shadow)
 
 
+@a_ema.misconception(
+    "warm-up-stuck",
+    "The first update is right, and from the second on d stays what it was at the first. Either "
+    "the updates are not counted, or the warmed-up value is stored in self.decay and caps all that "
+    "follow: keep it in a variable of its own.",
+)
+class EMA(_Average):
+    def weight(self):
+        self.updates += 1
+        self.decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        return self.decay
+
+
+@a_ema.misconception(
+    "not-cloned-at-the-start",
+    "The first update mixes the model with itself: until then your average is the model's own "
+    "memory, which has moved on. Clone each tensor of state_dict() in the constructor.",
+)
+class EMA(_Average):
+    def __init__(self, model, decay=0.999):
+        super().__init__(model, decay)
+        self.shadow = {k: v.detach() for k, v in model.state_dict().items()}
+
+
 @a_ema.alternative("lerp-over-the-state")
 class EMA:
     def __init__(self, model, decay=0.999):
@@ -767,6 +841,65 @@ def lr_at(step, warmup, total, base_lr, final=0.0):
     return final + (base_lr - final) * (1 + math.cos(math.pi * share)) / 2
 
 
+@a_lr.misconception(
+    "upside-down",
+    "Your cosine rises from final to base_lr. It is to fall: 1 + cos goes from 2 to 0, 1 - cos the "
+    "other way.",
+)
+def lr_at(step, warmup, total, base_lr, final=0.0):
+    if step < warmup:
+        return base_lr * (step + 1) / warmup
+    share = min(1.0, (step - warmup) / (total - 1 - warmup))
+    return final + (base_lr - final) * (1 - math.cos(math.pi * share)) / 2
+
+
+@a_lr.misconception(
+    "half-forgotten",
+    "1 + cos goes from 2 to 0, so your rate begins at nearly twice base_lr. Halve it.",
+)
+def lr_at(step, warmup, total, base_lr, final=0.0):
+    if step < warmup:
+        return base_lr * (step + 1) / warmup
+    share = min(1.0, (step - warmup) / (total - 1 - warmup))
+    return final + (base_lr - final) * (1 + math.cos(math.pi * share))
+
+
+@a_lr.misconception(
+    "degrees",
+    "math.cos wants radians: half a turn is math.pi, not 180.",
+)
+def lr_at(step, warmup, total, base_lr, final=0.0):
+    if step < warmup:
+        return base_lr * (step + 1) / warmup
+    share = min(1.0, (step - warmup) / (total - 1 - warmup))
+    return final + (base_lr - final) * (1 + math.cos(180 * share)) / 2
+
+
+@a_lr.misconception(
+    "length-from-step-0",
+    "The cosine begins at the right step, but it is stretched over the whole run, so that it does "
+    "not arrive: from warmup to total - 1 there are total - 1 - warmup steps.",
+)
+def lr_at(step, warmup, total, base_lr, final=0.0):
+    if step < warmup:
+        return base_lr * (step + 1) / warmup
+    share = min(1.0, (step - warmup) / (total - 1))
+    return final + (base_lr - final) * (1 + math.cos(math.pi * share)) / 2
+
+
+@a_lr.misconception(
+    "zero-past-the-end",
+    "Past the end your rate is 0, and final is wanted. (Within the run it is right.)",
+)
+def lr_at(step, warmup, total, base_lr, final=0.0):
+    if step < warmup:
+        return base_lr * (step + 1) / warmup
+    if step >= total:
+        return 0.0
+    share = (step - warmup) / (total - 1 - warmup)
+    return final + (base_lr - final) * (1 + math.cos(math.pi * share)) / 2
+
+
 @a_lr.alternative("squared-cosine")
 def lr_at(step, warmup, total, base_lr, final=0.0):
     if warmup > 0 and step <= warmup - 1:
@@ -870,6 +1003,17 @@ class _Validation:
         return torch.tensor(result, dtype=torch.float64)
 
 
+def _rounded(self, u):
+    """Places from which rounding down makes what rounding to the nearest makes of ``u``."""
+    part = self.part()
+    t = ((part + u) / self.bins * self.T).round().clamp(max=self.T - 1)
+    return (t + 0.5) * self.bins / self.T - part
+
+
+def _total(values, sizes):
+    return sum(v * s for v, s in zip(values, sizes))
+
+
 def _variant(**pieces):
     """A ``validation_loss`` in which methods of ``_Validation`` are replaced."""
     kind = type("Variant", (_Validation,), pieces)
@@ -935,6 +1079,27 @@ a_val.misconception(
     "Every sample of a bin gets the bin's first time. The place within the bin is to be drawn, or "
     "most levels are never measured.",
     defines=_variant(place=lambda self, g: torch.zeros(self.n, dtype=torch.float64)),
+)
+a_val.misconception(
+    "rounded-not-floored",
+    "You round the times to the nearest whole number: half of a bin's edge goes to its neighbour, "
+    "and the largest time would be T. The formula cuts the fraction off.",
+    defines=_variant(
+        place=lambda self, g: _rounded(self, _Validation.place(self, g)),
+    ),
+)
+a_val.misconception(
+    "divided-by-all",
+    "You divide the sum of each bin by the number of all samples. Each bin's mean is over its own "
+    "samples.",
+    defines=_variant(of_bin=lambda self, values, sizes: _total(values, sizes) / self.n),
+)
+a_val.misconception(
+    "bins-taken-as-equal",
+    "You divide each bin by N // bins. Where bins does not divide N, some bins have a sample more.",
+    defines=_variant(
+        of_bin=lambda self, values, sizes: _total(values, sizes) / (self.n // self.bins)
+    ),
 )
 a_val.misconception(
     "noise-before-places",
@@ -1367,6 +1532,30 @@ def clip_and_report(parameters, max_norm):
     return norm
 
 
+@a_clip.misconception(
+    "largest-of-the-norms",
+    "You take the largest norm of a single parameter. All gradients together are longer than any "
+    "of them: the root of the sum of all squares.",
+)
+def clip_and_report(parameters, max_norm):
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = max(float(g.norm()) for g in gradients)
+    if norm > max_norm:
+        for g in gradients:
+            g.mul_(max_norm / norm)
+    return norm
+
+
+@a_clip.misconception(
+    "not-in-place",
+    "The norm is right, but the gradients are as long as before: g = g * factor makes a new tensor "
+    "and leaves p.grad alone. Scale in place (g.mul_), or assign to p.grad.",
+)
+def clip_and_report(parameters, max_norm):
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return math.sqrt(sum(float(g.square().sum()) for g in gradients))
+
+
 @a_clip.alternative("torch's own")
 def clip_and_report(parameters, max_norm):
     return float(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
@@ -1534,6 +1723,38 @@ def augment(x, generator=None, shift=2, flip=False, fill=-1.0):
 def augment(x, generator=None, shift=2, flip=False, fill=-1.0):
     out = _shifted(x, _draw(len(x), shift, generator), fill)
     return out.flip(3) if flip else out
+
+
+@a_augment.misconception(
+    "writes-into-x",
+    "x itself is changed: whoever keeps the images (a data set, say) has them shifted further and "
+    "further, until they are gone. Write into a new tensor.",
+)
+def augment(x, generator=None, shift=2, flip=False, fill=-1.0):
+    out = _shifted(x, _draw(len(x), shift, generator), fill)
+    return x.copy_(_mirrored(out, generator) if flip else out)
+
+
+@a_augment.misconception(
+    "each-channel-by-itself",
+    "The channels of an image move apart: each gets its own shift. One shift for an image, all "
+    "its channels together.",
+)
+def augment(x, generator=None, shift=2, flip=False, fill=-1.0):
+    planes = x.flatten(0, 1)[:, None]
+    out = _shifted(planes, _draw(len(planes), shift, generator), fill)
+    return (_mirrored(out, generator) if flip else out).reshape(x.shape)
+
+
+@a_augment.misconception(
+    "ends-half-as-often",
+    "The largest shifts come half as often as the others: that is what rounding a number between "
+    "-shift and shift does. torch.randint draws whole numbers evenly.",
+)
+def augment(x, generator=None, shift=2, flip=False, fill=-1.0):
+    places = torch.rand(len(x), 2, generator=generator) * 2 - 1
+    out = _shifted(x, (places * shift).round().long().tolist(), fill)
+    return _mirrored(out, generator) if flip else out
 
 
 @a_augment.alternative("by-index")
