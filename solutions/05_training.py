@@ -908,7 +908,7 @@ GUIDANCE = getattr(recipe, "guidance", 1.3)  # how strongly the recipe's samples
 # `trainer.train` is your loop with your parts in it; read it, it fits on a few screens. **The next
 # cell takes five minutes.** It shows the loss, the time that is left, and now and then twenty
 # samples. To stop earlier, interrupt the kernel: the state is saved, and the cell goes on from it
-# when you run it again. (To begin anew, delete the folder that it names.)
+# when you run it again. (To begin anew, delete the folder `place`, which is where it is kept.)
 #
 # While it runs: the first samples will be grey clouds. Note after how many seconds you see strokes,
 # and after how many you can read digits.
@@ -950,15 +950,17 @@ class Live:
         from IPython.display import display
 
         self.bar, self.every, self.recent = tqdm(unit="step"), every, []
-        self.shown_at = self.started = time.monotonic()
+        self.shown_at = self.told_at = self.started = time.monotonic()
         self.handle = display("samples appear here", display_id=True)
 
     def __call__(self, step: int, of: int, loss: float, model: nn.Module) -> None:
         self.recent = [*self.recent[-49:], loss]
         self.bar.total, self.bar.n = of, step
         self.bar.set_postfix_str(f"loss {sum(self.recent) / len(self.recent):.4f}", refresh=False)
-        self.bar.update(0)
         now = time.monotonic()
+        if now - self.told_at > 0.5 or step == of:
+            self.told_at = now
+            self.bar.refresh()
         if now - self.shown_at > self.every or step == of:
             self.shown_at = now
             self.show(model, f"after {now - self.started:.0f} s and {step} steps")
@@ -975,7 +977,6 @@ class Live:
 
 
 place = Path(tempfile.gettempdir()) / f"undiffuse-lesson05-{os.getpid()}"
-print("kept in", place)
 live = Live(every=budget(full=20.0, small=5.0))
 run = trainer.train(recipe, digits, labels, folder=place, on_step=live)
 live.bar.close()
@@ -1080,7 +1081,8 @@ _ = record(
 if budget(full=True, small=False):
     mine = checkpoints.save(place / "mine.safetensors", run.model, recipe, (1, 28, 28),
                             **{"steps": run.steps, "seconds": round(run.seconds, 1)})  # fmt: skip
-    print(f"{mine}: {mine.stat().st_size / 1e6:.1f} MB; `course sample {mine} --grid mine.png`")
+    print(f"{mine.name}, {mine.stat().st_size / 1e6:.1f} MB: the variable mine says where it lies, "
+          "and !course sample {mine} --grid mine.png in a cell draws from it")  # fmt: skip
 
 # %% [markdown]
 # ## Four claims, and who measures them
