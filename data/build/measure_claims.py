@@ -48,9 +48,9 @@ NETWORK = budget(
     full={"channels": [16, 32], "patch": 2, "classes": 10},
     small={"channels": [8, 8], "patch": 4, "classes": 10},
 )
-BATCH, CALLS = 32, budget(full=12, small=2)
+BATCH, CALLS = 32, budget(full=10, small=2)
 STEPS, LONG = budget(full=400, small=3), budget(full=800, small=4)
-N, N_LATER = budget(full=1000, small=20), budget(full=500, small=20)  # samples: at an end; midway
+N, N_LATER = budget(full=500, small=20), budget(full=400, small=20)  # samples: at an end; midway
 MOMENTS = tuple(round(LONG * share) for share in budget((0.1, 0.3, 0.6, 1.0), (0.5, 1.0)))
 FEW, TAUGHT = budget(full=200, small=60), budget(full=500, small=60)
 PROBE = budget(full=500, small=20)  # images on which a loss is measured
