@@ -1149,7 +1149,7 @@ if c1:
     names = list(dict.fromkeys((r["schedule"], r["sampled at levels"]) for r in c1["rows"]))
     fig = plots.bar_with_spread(
         {
-            f"{schedule},\n{levels.removeprefix('even ')}": [
+            f"{schedule},\n{levels.removeprefix('even in ')}": [
                 r["FD"]
                 for r in c1["rows"]
                 if (r["schedule"], r["sampled at levels"]) == (schedule, levels)
