@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.integrate import quad
 
 from undiffuse import guidance as gd
 from undiffuse import prediction as pred
@@ -215,6 +216,138 @@ def test_guided_rescales():
 def test_guided_wants_labels():
     with pytest.raises(ValueError, match="labels"):
         gd.guided(Classes(), NULL, 2.0)(draw(0, 3, 2), 0.5)
+
+
+# --- every solver with guidance -------------------------------------------------------------
+# On each axis, class and "none" are one Gaussian each. On the first they have one variance, on the
+# second one mean: then the flow of the guided score has a closed form. In u = x / alpha over the
+# noise ratio r = sigma / alpha it is du/dr = r ((1 - w) (u - m0) / (v0 + r^2)
+# + w (u - m1) / (v1 + r^2)), so that u - m is in proportion to
+# h(r) = (v0 + r^2)^((1 - w) / 2) (v1 + r^2)^(w / 2), where m = (1 - w) m0 + w m1.
+
+NONE_MEAN, CLASS_MEAN = (torch.tensor(m, dtype=F64) for m in ([-0.7, 0.4], [0.9, 0.4]))
+NONE_VAR, CLASS_VAR = (torch.tensor(v, dtype=F64) for v in ([0.3, 0.8], [0.3, 0.25]))
+W = 2.4
+
+
+def one_gaussian_each(kind):
+    """The denoiser for label 0 and for ``NULL``, exact."""
+
+    def denoiser(x_t, t, cond):
+        none = (cond == NULL)[:, None]
+        mean, var = torch.where(none, NONE_MEAN, CLASS_MEAN), torch.where(none, NONE_VAR, CLASS_VAR)
+        alpha, sigma = pred.levels(SCHEDULE, t)
+        x0 = mean + alpha * var * (x_t - alpha * mean) / (alpha**2 * var + sigma**2)
+        return pred.convert("x0", kind, x0, x_t, alpha, sigma)
+
+    return denoiser
+
+
+def log_h(r, w=W):
+    return ((1 - w) * (NONE_VAR + r**2).log() + w * (CLASS_VAR + r**2).log()) / 2
+
+
+def flow(u, start, end, w=W):
+    """Where the guided flow carries u from noise ratio ``start`` to ``end``."""
+    mean = (1 - w) * NONE_MEAN + w * CLASS_MEAN
+    return mean + (u - mean) * (log_h(end, w) - log_h(start, w)).exp()
+
+
+def guided_samples(solver, calls, x, kind="eps", generator=None, at=None, **more):
+    steered = gd.guided(one_gaussian_each(kind), NULL, W, **more)
+    y = torch.zeros(len(x), dtype=torch.int64)
+    return sampling.sample(
+        steered,
+        SCHEDULE,
+        kind=kind,
+        solver=solver,
+        calls=calls,
+        cond=y,
+        x=x,
+        generator=generator,
+        at=at,
+    )
+
+
+def levels_above_zero(steps):
+    """Levels even in log SNR that end at noise, where no last step to data adds an error."""
+    t = SCHEDULE.time(torch.linspace(-7, 5, steps + 1, dtype=F64))
+    return sampling.Levels(t, SCHEDULE.alpha(t), SCHEDULE.sigma(t))
+
+
+def first_ratio():
+    """sigma / alpha at the noisiest level that is visited."""
+    lv = sampling.levels(SCHEDULE, 2)
+    return float(lv.alpha[0]), float(lv.sigma[0] / lv.alpha[0])
+
+
+@pytest.mark.parametrize("solver, close", [("ddim", 0.03), ("heun", 2e-3), ("dpmpp_2m", 2e-3)])
+def test_solvers_arrive_where_the_guided_flow_ends(solver, close):
+    x = draw(5, 7, 2)
+    alpha, ratio = first_ratio()
+    equal(guided_samples(solver, 400, x), flow(x / alpha, ratio, 0.0), atol=close)
+
+
+@pytest.mark.parametrize("kind", ["eps", "x0", "v"])
+@pytest.mark.parametrize("solver, order", [("ddim", 1), ("euler", 1), ("heun", 2), ("dpmpp_2m", 2)])
+def test_solvers_follow_the_flow_of_the_guided_score(solver, order, kind):
+    """Halving the steps divides the error of each single number by 2 ** order."""
+    x = draw(5, 7, 2)
+    off = []
+    for steps in (200, 400):
+        lv = levels_above_zero(steps)
+        wanted = flow(x / lv.alpha[0], lv.sigma[0] / lv.alpha[0], lv.sigma[-1] / lv.alpha[-1])
+        found = guided_samples(solver, steps, x, kind, at=lv) / lv.alpha[-1]
+        off.append((found - wanted).abs())
+    rates = (off[0] / off[1]).log2()
+    equal(rates, torch.full_like(rates, float(order)), atol=0.15)
+
+
+def test_guidance_in_an_interval_follows_the_flow_in_three_pieces():
+    x = draw(6, 7, 2)
+    alpha, ratio = first_ratio()
+    interval = 0.3, 0.7
+    low, high = (
+        float(SCHEDULE.sigma(t) / SCHEDULE.alpha(t)) for t in torch.tensor(interval, dtype=F64)
+    )
+    u = flow(x / alpha, ratio, high, 1.0)
+    wanted = flow(flow(u, high, low), low, 0.0, 1.0)
+    # Up to a step too many or too few is guided, at either end.
+    off = [
+        (guided_samples("dpmpp_2m", calls, x, interval=interval) - wanted).abs().max()
+        for calls in (100, 800)
+    ]
+    assert off[1] < 0.02 and off[1] < off[0] / 3
+    everywhere = guided_samples("dpmpp_2m", 100, x)
+    assert ((everywhere - wanted)[:, 0].abs() > 1).all()
+
+
+@pytest.mark.parametrize("solver", ["ddpm", "ancestral", "dpmpp_2m_sde", "euler_maruyama"])
+def test_stochastic_solvers_draw_from_the_guided_sde(solver):
+    """du = 2 r (...) dr + noise of variance d(r^2): mean by h^2, variance by an integral."""
+    n = 8000
+    alpha, ratio = first_ratio()
+    start = torch.tensor([[0.8, -1.1]], dtype=F64)
+    mean = (1 - W) * NONE_MEAN + W * CLASS_MEAN
+    mean = mean + (start[0] / alpha - mean) * (2 * (log_h(0.0) - log_h(ratio))).exp()
+    variance = torch.tensor(
+        [
+            quad(
+                lambda q, i=i: float((4 * (log_h(0.0) - log_h(math.sqrt(q)))).exp()[i]),
+                0,
+                ratio**2,
+                points=[0.1, 1.0, 10.0],
+                limit=500,
+            )[0]
+            for i in range(2)
+        ],
+        dtype=F64,
+    )
+    generator = torch.Generator().manual_seed(7)
+    found = guided_samples(solver, 200, start.expand(n, 2), generator=generator)
+    # Five standard errors, and what 200 steps leave.
+    assert ((found.mean(0) - mean).abs() < 5 * (variance / n).sqrt() + 0.02).all()
+    equal(found.var(0) / variance, torch.ones(2, dtype=F64), atol=5 * math.sqrt(2 / n) + 0.06)
 
 
 # --- classifiers ----------------------------------------------------------------------------
