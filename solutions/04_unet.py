@@ -1543,27 +1543,18 @@ def plucks(n: int, seed: int) -> torch.Tensor:
     return (tone / tone.square().mean(1, keepdim=True).sqrt())[:, None]
 
 
-class SoundStack(nn.Module):
-    """Residual blocks at full length; both convolutions of block i are dilated by dilations[i]."""
+class SoundStack(Stack):
+    """The stack for sound; both convolutions of block i are dilated by dilations[i]."""
 
     def __init__(self, dilations: tuple[int, ...], channels: int = 24) -> None:
-        super().__init__()
-        self.time_mlp = nn.Sequential(nn.Linear(16, 64), nn.SiLU(), nn.Linear(64, 64))
+        super().__init__(channels, blocks=0)
         self.conv_in = nn.Conv1d(1, channels, 3, padding=1)
-        self.blocks = nn.ModuleList()
         for d in dilations:
             block = AnyResBlock(channels, channels, 64, dims=1)
             block.conv1 = nn.Conv1d(channels, channels, 3, padding=d, dilation=d)
             block.conv2 = nn.Conv1d(channels, channels, 3, padding=d, dilation=d)
             self.blocks.append(block)
-        self.norm_out = nn.GroupNorm(4, channels)
         self.conv_out = nn.Conv1d(channels, 1, 3, padding=1)
-
-    def forward(self, x, t, cond=None):
-        emb, h = self.time_mlp(timestep_embedding(1000 * t, 16)), self.conv_in(x)
-        for block in self.blocks:
-            h = block(h, emb)
-        return self.conv_out(F.silu(self.norm_out(h)))
 
 
 clips, test_clips = plucks(3000, seed=0), plucks(budget(full=500, small=50), seed=1)
