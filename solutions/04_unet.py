@@ -494,13 +494,13 @@ def learn_lights(attention: bool, seed: int, steps: int) -> tuple[nn.Module, flo
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    x, lamp, state = lights(500, g)
+    x, lamp, state = lights(budget(full=500, small=100), g)
     with torch.no_grad():
         out = network(x).flatten(1).gather(1, lamp[:, None])[:, 0]
     return network, float((out.sign() == state).float().mean())
 
 
-light_steps, right, light_nets = budget(full=120, small=15), {}, {}
+light_steps, right, light_nets = budget(full=60, small=12), {}, {}
 for name, attention in (("convolutions", False), ("attention", True)):
     runs = [learn_lights(attention, seed, light_steps) for seed in (0, 1, 2)]
     light_nets[name], right[name] = runs[0][0], [r for _, r in runs]
@@ -542,7 +542,7 @@ plots.show(
     alt="Three rows. First column: two white pixels, one in the left third, one in the right. "
     "Second: for convolutions alone, a square around the lamp. Then the four heads of attention: "
     "some of them are bright at the switch, or at a place beside it.",
-    caption="Convolutions see a square around the lamp. Heads of attention find the switch, "
+    caption="Convolutions see a square around the lamp. Some heads of attention find the switch, "
     "wherever it is.",
 )
 
@@ -913,7 +913,7 @@ except NotImplementedError:  # 04.6 is an extra: without it the library's functi
     silence = library_zero_init_
 
 half_digits = F.avg_pool2d(known, 2)
-held_out = F.avg_pool2d(data.digits("reference", budget(full=1000, small=100))[0], 2)
+held_out = F.avg_pool2d(data.digits("reference", budget(full=1000, small=50))[0], 2)
 T = 1000
 alpha_bar = schedules.cosine_alpha_bar((torch.arange(T, dtype=torch.float64) + 1) / (T + 1)).float()
 
@@ -964,7 +964,7 @@ starts = {
     "last layer zero": blank,
     "every branch zero": quiet,
 }
-few = budget(full=30, small=2)
+few = budget(full=30, small=1)
 for name, start in starts.items():
     before, after = [], []
     for seed in (0, 1, 2):
@@ -1221,7 +1221,7 @@ from tqdm.auto import tqdm
 from undiffuse import classifiers, metrics
 
 judge = classifiers.load("digits")
-drawn_n, calls = budget(full=330, small=24), budget(full=20, small=4)
+drawn_n, calls = budget(full=330, small=24), budget(full=20, small=3)
 
 
 def features(pictures: torch.Tensor) -> torch.Tensor:
@@ -1316,7 +1316,7 @@ contest = {
     "stack": Stack,
     "no convolutions": Dense,
 }
-seconds, seeds = budget(full=20.0, small=0.4), (0, 1, 2)
+seconds, seeds = budget(full=20.0, small=0.2), (0, 1, 2)
 losses, fds, taken, finished, far, uneven = {}, {}, {}, {}, {}, {}
 left = "{percentage:3.0f}% {bar} {elapsed}, {remaining} left"
 with tqdm(total=100 * len(contest) * len(seeds), bar_format=left) as bar:
@@ -1502,10 +1502,10 @@ record(
 # %% [markdown]
 # Read the table with care. What would change it?
 #
-# - **Size.** At 14 × 14 a stack of a dozen convolutions sees the whole picture. At 256 × 256 it would
-#   see a patch, and cost over 300 times as much. There the coarse levels of a U-Net are what makes a
-#   view of the whole affordable. So the experiment can say that the U is not *necessary*. It cannot
-#   say that it is of no use.
+# - **Size.** At 14 × 14 a stack of a dozen convolutions sees the whole picture. At 256 × 256 it
+#   would see a patch, and cost over 300 times as much. There the coarse levels of a U-Net are what
+#   makes a view of the whole affordable. So the experiment can say that the U is not *necessary*.
+#   It cannot say that it is of no use.
 # - **Time.** The seconds are few. With more of them large networks catch up with small ones.
 # - **Data.** Digits are simple, and all of one kind. The next section takes sound.
 #
@@ -1557,7 +1557,7 @@ class SoundStack(Stack):
         self.conv_out = nn.Conv1d(channels, 1, 3, padding=1)
 
 
-clips, test_clips = plucks(3000, seed=0), plucks(budget(full=500, small=50), seed=1)
+clips, test_clips = plucks(3000, seed=0), plucks(budget(full=330, small=40), seed=1)
 kinds_of_sound = {
     "U-Net": lambda: AnyUNet(channels=(16, 32, 32), attention=(False, False, True), dims=1),
     "stack": lambda: SoundStack((1, 1, 1, 1, 1)),
@@ -1583,7 +1583,7 @@ def fd_of_sounds(network, seed: int) -> float:
     return metrics.frechet_distance(bands(made), bands(test_clips))
 
 
-sound_seconds = budget(full=10.0, small=0.3)
+sound_seconds = budget(full=10.0, small=0.15)
 sound_losses, sound_fds, sound_taken, sounding = {}, {}, {}, {}
 with tqdm(total=100 * len(kinds_of_sound) * len(seeds), bar_format=left) as bar:
     for name, make in kinds_of_sound.items():

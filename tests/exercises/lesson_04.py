@@ -112,7 +112,7 @@ res_block = Exercise(
     difficulty=2,
     minutes=20,
     hints=(
-        "Read the picture from top to bottom and write one line for each arrow. Every convolution "
+        "Read the drawing from left to right and write down what stands there. Every convolution "
         "gets what a normalisation and then a SiLU have prepared.",
         "self.emb makes (B, out_channels) of the embedding. To be added to (B, out_channels, H, W) "
         "it needs two more axes of length 1 at its end.",

@@ -89,6 +89,32 @@ def timestep_embedding(t, dim, max_period=10000.0):
 
 
 @a_embedding.misconception(
+    "exponent-2i-over-dim",
+    "Even dims are right, odd ones are not: your exponent is 2 i / dim. For an odd dim that is not "
+    "i / (dim // 2), which is asked for.",
+)
+def timestep_embedding(t, dim, max_period=10000.0):
+    return _columns(_angles(t, dim // 2, max_period, below=dim / 2), dim)
+
+
+@a_embedding.misconception(
+    "log10",
+    "Your frequencies fall too slowly: e is raised to a logarithm to base 10. exp goes with the "
+    "natural logarithm.",
+)
+def timestep_embedding(t, dim, max_period=10000.0):
+    return _columns(_angles(t, dim // 2, math.exp(math.log10(max_period))), dim)
+
+
+@a_embedding.misconception(
+    "time-scaled",
+    "You divide t by 1000 first. It is used as it comes: what scale it has is up to whoever calls.",
+)
+def timestep_embedding(t, dim, max_period=10000.0):
+    return _columns(_angles(t, dim // 2, max_period) / 1000, dim)
+
+
+@a_embedding.misconception(
     "last-is-max-period",
     "Your slowest frequency is exactly 1 / max_period: you divide the exponent by one less than "
     "the number of frequencies. (Some libraries do.) Asked for is a division by dim // 2.",
@@ -435,6 +461,38 @@ class ResBlock(ResBlock):
 
 
 @a_block.misconception(
+    "first-silu-left-out",
+    "conv1 gets what norm1 gives as it is. A SiLU stands between the two, as it does before conv2.",
+)
+class ResBlock(ResBlock):
+    def forward(self, x, emb):
+        h = self.conv1(self.norm1(x)) + self.emb(F.silu(emb))[:, :, None, None]
+        return self.skip(x) + self.conv2(F.silu(self.norm2(h)))
+
+
+@a_block.misconception(
+    "second-silu-left-out",
+    "conv2 gets what norm2 gives as it is. A SiLU stands between the two, as it does before conv1.",
+)
+class ResBlock(ResBlock):
+    def forward(self, x, emb):
+        h = self.conv1(F.silu(self.norm1(x))) + self.emb(F.silu(emb))[:, :, None, None]
+        return self.skip(x) + self.conv2(self.norm2(h))
+
+
+@a_block.misconception(
+    "shortcut-from-the-silu",
+    "Your shortcut starts behind the first normalisation and its SiLU. It has to carry x as it "
+    "came in, or the block can no longer leave x unchanged.",
+)
+class ResBlock(ResBlock):
+    def forward(self, x, emb):
+        x = F.silu(self.norm1(x))
+        h = self.conv1(x) + self.emb(F.silu(emb))[:, :, None, None]
+        return self.skip(x) + self.conv2(F.silu(self.norm2(h)))
+
+
+@a_block.misconception(
     "relu",
     "You use ReLU where SiLU is asked for. It is as good a choice, but another function.",
 )
@@ -611,6 +669,30 @@ class SelfAttention2d(SelfAttention2d):
 
 
 @a_attention.misconception(
+    "scale-of-places",
+    "You divide by the root of the number of places. A score is a sum over the channels of a head, "
+    "and it is their number that counts.",
+)
+class SelfAttention2d(SelfAttention2d):
+    def forward(self, x):
+        q, k, v = _qkv(self, x)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-2])
+        return _back(self, x, scores.softmax(dim=-1) @ v)
+
+
+@a_attention.misconception(
+    "scale-of-heads",
+    "You divide by the root of the number of heads. A score is a sum over the channels of a head, "
+    "and it is their number that counts.",
+)
+class SelfAttention2d(SelfAttention2d):
+    def forward(self, x):
+        q, k, v = _qkv(self, x)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(self.heads)
+        return _back(self, x, scores.softmax(dim=-1) @ v)
+
+
+@a_attention.misconception(
     "scale-multiplied",
     "You multiply by the root where a division belongs: the scores grow in place of shrinking.",
 )
@@ -678,6 +760,29 @@ class SelfAttention2d(SelfAttention2d):
         q, k, v = _qkv(self, x)
         weights = torch.exp(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]))
         return _back(self, x, weights / weights.sum(dim=-1, keepdim=True) @ v)
+
+
+@a_attention.misconception(
+    "weights-transposed",
+    "The weights are right, but transposed before they meet the values: place j then says to i "
+    "what i wanted to know of j. Row i of the weights belongs to the query of place i.",
+)
+class SelfAttention2d(SelfAttention2d):
+    def forward(self, x):
+        q, k, v = _qkv(self, x)
+        weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(dim=-1)
+        return _back(self, x, weights.transpose(-1, -2) @ v)
+
+
+@a_attention.misconception(
+    "mean-of-keys",
+    "The weighted mean is taken of the keys. Keys serve to be found; what a place has to say is "
+    "its value.",
+)
+class SelfAttention2d(SelfAttention2d):
+    def forward(self, x):
+        q, k, _ = _qkv(self, x)
+        return _back(self, x, (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1) @ k)
 
 
 @a_attention.misconception(
@@ -1291,10 +1396,29 @@ class UNet(_Steps):
 
 
 @a_unet.misconception(
+    "skips-before-the-blocks",
+    "You keep what goes into each block of the way down. A skip is what the block gives: "
+    "the way up expects its number of channels.",
+    detect=lambda got, expected, cases: _norm_complains(got, cases, "other"),
+)
+class UNet(_Steps):
+    def way_down(self, h, emb):
+        skips = []
+        for level, blocks in enumerate(self.down):
+            if level:
+                h = self.downsample[level - 1](h)
+            skips.append([])
+            for block in blocks:
+                skips[-1].append(h)
+                h = block(h, emb)
+        return h, skips
+
+
+@a_unet.misconception(
     "batch-axis",
     "The skips are joined along the batch (axis 0): twice as many images in place of twice as many "
     "channels. Channels are axis 1.",
-    detect=lambda got, expected, cases: _all_wrong_shapes(got, cases, factor=2),
+    detect=lambda got, expected, cases: _norm_complains(got, cases, "twice the batch"),
 )
 class UNet(_Steps):
     def join(self, h, skip):
@@ -1304,18 +1428,23 @@ class UNet(_Steps):
 @a_unet.misconception(
     "skips-added",
     "You add the skips. The blocks of the way up expect them beside h, as further channels.",
-    detect=lambda got, expected, cases: _all_wrong_shapes(got, cases, factor=1),
+    detect=lambda got, expected, cases: _norm_complains(got, cases, "half the channels"),
 )
 class UNet(_Steps):
     def join(self, h, skip):
         return h + skip
 
 
-def _all_wrong_shapes(got, cases, factor):
-    """Whether every case ends with a norm that gets ``factor`` times the batch, channels amiss."""
+def _norm_complains(got, cases, of):
+    """Whether every case ends with a norm that complains ``of`` this about its input."""
+    pattern = r"got weight of shape \[(\d+)\] and input of shape \[(\d+), (\d+)"
     for outcome, case in zip(got, cases):
-        found = re.search(r"input of shape \[(\d+), \d+", outcome.message)
-        if not found or int(found[1]) != factor * len(case.args[1]):
+        found = re.search(pattern, outcome.message)
+        if not found:
+            return False
+        wanted, batch, channels = map(int, found.groups())
+        times, half = batch / len(case.args[1]), 2 * channels == wanted
+        if of != ("twice the batch" if times == 2 else "half the channels" if half else "other"):
             return False
     return True
 
@@ -1374,11 +1503,34 @@ class UNet(_Steps):
     "time-mlp-left-out",
     "The waves go to the blocks without self.time_mlp: they have another number of columns than "
     "the blocks expect.",
-    detect=crash_says(r"shapes cannot be multiplied"),
+    detect=crash_says(r"shapes cannot be multiplied \(\d+x8 and 32x"),
 )
 class UNet(_Steps):
     def embed(self, t, cond):
         emb = timestep_embedding(1000 * t, self.time_dim)
+        return emb if cond is None else emb + self.labels(cond)
+
+
+@a_unet.misconception(
+    "waves-too-many",
+    "Your embedding has as many columns as time_mlp gives, not as many as it takes. That is "
+    "self.time_dim.",
+    detect=crash_says(r"shapes cannot be multiplied \(\d+x32 and 8x"),
+)
+class UNet(_Steps):
+    def embed(self, t, cond):
+        emb = self.time_mlp(timestep_embedding(1000 * t, 4 * self.time_dim))
+        return emb if cond is None else emb + self.labels(cond)
+
+
+@a_unet.misconception(
+    "silu-behind-time-mlp",
+    "You put a SiLU behind self.time_mlp. Each block has one for the embedding already, and two "
+    "in a row are not one.",
+)
+class UNet(_Steps):
+    def embed(self, t, cond):
+        emb = F.silu(self.time_mlp(timestep_embedding(1000 * t, self.time_dim)))
         return emb if cond is None else emb + self.labels(cond)
 
 
@@ -1596,8 +1748,9 @@ def zero_init_(module):
 
 
 @a_zero.misconception(
-    "zeroes-gradients",
-    "You set gradients to zero, not the parameters. That is what an optimizer does before a step.",
+    "parameters-untouched",
+    "The parameters are what they were. Perhaps you gave a name another tensor (p = ...), which "
+    "leaves the parameter alone, or set gradients to zero. Fill the parameters themselves.",
 )
 def zero_init_(module):
     module.zero_grad()
@@ -1805,6 +1958,43 @@ def receptive_field(layers):
     field = 1
     for kernel, _, dilation in layers:
         field *= (kernel - 1) * dilation + 1
+    return field
+
+
+@a_field.misconception(
+    "even-kernels",
+    "Odd kernels are right, even ones are not: you take half the kernel to each side. A kernel of "
+    "4 has 3 gaps, however they are shared out.",
+)
+def receptive_field(layers):
+    field, jump = 1, 1
+    for kernel, stride, dilation in layers:
+        field += 2 * (kernel // 2) * dilation * jump
+        jump *= stride
+    return field
+
+
+@a_field.misconception(
+    "one-side-only",
+    "You add what a kernel reaches to one side, kernel // 2. It reaches to both.",
+)
+def receptive_field(layers):
+    field, jump = 1, 1
+    for kernel, stride, dilation in layers:
+        field += (kernel // 2) * dilation * jump
+        jump *= stride
+    return field
+
+
+@a_field.misconception(
+    "from-the-wrong-end",
+    "You multiply what has been seen so far by the stride. That is right for one who walks from "
+    "the last layer to the first; from the first on, a stride acts on the layers behind it.",
+)
+def receptive_field(layers):
+    field = 1
+    for kernel, stride, dilation in layers:
+        field = (field - 1) * stride + (kernel - 1) * dilation + 1
     return field
 
 
