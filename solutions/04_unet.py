@@ -45,9 +45,9 @@ from undiffuse import budget, data, plots, schedules
 #
 # > C6. The network is a U-Net of convolutions and transposed convolutions.
 #
-# Is that a fact about diffusion, or a habit? At the end five networks get the same computing time
-# on the same digits, and then four get the same time on sound. Write down what you expect before
-# anything runs.
+# Is that a fact about diffusion, or a habit? At the end five networks may do the same amount of
+# arithmetic on the same digits, and then four on sound. Write down what you expect before anything
+# runs.
 
 # %% [markdown] tags=["remark"]
 # **Your guesses** (edit this cell).
@@ -55,7 +55,7 @@ from undiffuse import budget, data, plots, schedules
 # 1. To clean one pixel of a digit, how wide a window around it does one need: with little noise? …
 #    With so much noise that you can hardly read the digit? …
 # 2. A U-Net's skips are cut. How much does its loss suffer: not at all, a little, a lot? …
-# 3. Five networks get the same seconds: a plain stack of convolutions, a network of fully
+# 3. Five networks get the same computing: a plain stack of convolutions, a network of fully
 #    connected layers, a U-Net with and without transposed convolutions, and one without skips.
 #    From best to worst I expect: …
 
@@ -1117,8 +1117,9 @@ for name, field in fields.items():
 # %% [markdown]
 # ## The claim under test
 #
-# Five networks get the same digits (14 × 14), the same target and the same **processor time**: the
-# seconds that all cores together spend computing. A cheap network gets more steps out of it.
+# Five networks get the same digits (14 × 14), the same target and the same **arithmetic**: each may
+# spend the same number of operations on training, counted as above. A cheap network gets more steps
+# out of it. (Equal seconds would be as fair, but would depend on what else your machine does.)
 #
 # - **U-Net**: yours, with `Upsample`;
 # - **U-Net, transposed**: yours, with transposed convolutions (kernel 3, stride 2) on the way up;
@@ -1134,7 +1135,7 @@ for name, field in fields.items():
 class Dense(nn.Module):
     """Fully connected layers with shortcuts: it does not know which pixels are neighbours."""
 
-    def __init__(self, places: int = 14 * 14, width: int = 512) -> None:
+    def __init__(self, places: int = 14 * 14, width: int = 1024) -> None:
         super().__init__()
         self.time_in, self.x_in = nn.Linear(32, width), nn.Linear(places, width)
         self.layers = nn.ModuleList(
@@ -1259,21 +1260,31 @@ def learning_rate(progress: float, steps: int, base: float = 3e-3) -> float:
     return base * min(1.0, (steps + 1) / 20) * (0.5 + 0.5 * math.cos(math.pi * progress))
 
 
+def operations_of(network, x: torch.Tensor) -> int:
+    """Floating-point operations of one pass of one sample of x."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(x[:1], torch.zeros(1))
+    return counter.get_total_flops()
+
+
 def train_for(
-    make, x: torch.Tensor, batch: int, seconds: float, seed: int, bar: tqdm
-) -> tuple[nn.Module, int]:
-    """(a network trained on x for ``seconds`` of processor time, how many steps that were)."""
+    make, x: torch.Tensor, batch: int, giga: float, seed: int, bar: tqdm
+) -> tuple[nn.Module, int, float]:
+    """(network trained on x with ``giga`` times 1e9 operations, its steps, its seconds).
+
+    A step costs three passes: forward, and backward for the activations and for the weights.
+    """
     torch.manual_seed(seed)
     network, g = blank(make()), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(network.parameters())
-    start, steps, spent, percent = time.process_time(), 0, 0.0, 0
-    while spent < seconds:
-        optimizer.param_groups[0]["lr"] = learning_rate(spent / seconds, steps)
+    steps = max(1, round(giga * 1e9 / (3 * batch * operations_of(network, x))))
+    start, percent = time.process_time(), 0
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = learning_rate(step / steps, step)
         one_step(network, optimizer, g, x, batch)
-        steps, spent = steps + 1, time.process_time() - start
-        before, percent = percent, min(100, int(100 * spent / seconds))
+        before, percent = percent, 100 * (step + 1) // steps
         bar.update(percent - before)
-    return network, steps
+    return network, steps, time.process_time() - start
 
 
 # Two measurements for later: how far a trained network looks, and whether it leaves a checkerboard.
@@ -1316,20 +1327,19 @@ contest = {
     "stack": Stack,
     "no convolutions": Dense,
 }
-seconds, seeds = budget(full=20.0, small=0.2), (0, 1, 2)
+giga, seeds = budget(full=1200.0, small=8.0), (0, 1, 2)
 losses, fds, taken, finished, far, uneven = {}, {}, {}, {}, {}, {}
 left = "{percentage:3.0f}% {bar} {elapsed}, {remaining} left"
 with tqdm(total=100 * len(contest) * len(seeds), bar_format=left) as bar:
     for name, make in contest.items():
-        trained = [train_for(make, half_digits, 64, seconds, seed, bar) for seed in seeds]
-        losses[name] = torch.stack([losses_by_level(network) for network, _ in trained])
-        fds[name] = torch.tensor(
-            [fd_of_drawings(network, seed) for seed, (network, _) in zip(seeds, trained)]
-        )
-        taken[name] = [steps for _, steps in trained]
-        far[name] = torch.tensor([[looks_away(n, t) for t in looked] for n, _ in trained])
-        uneven[name] = [unevenness(n) for n, _ in trained]
-        finished[name] = trained[0][0]
+        trained = [train_for(make, half_digits, 32, giga, seed, bar) for seed in seeds]
+        nets = [network for network, _, _ in trained]
+        losses[name] = torch.stack([losses_by_level(n) for n in nets])
+        fds[name] = torch.tensor([fd_of_drawings(n, seed) for n, seed in zip(nets, seeds)])
+        taken[name] = [trained[0][1], sum(took for _, _, took in trained) / len(seeds)]
+        far[name] = torch.tensor([[looks_away(n, t) for t in looked] for n in nets])
+        uneven[name] = [unevenness(n) for n in nets]
+        finished[name] = nets[0]
 linear = linear_guess(half_digits)
 linear_loss = losses_by_level(linear)
 linear_fd = torch.tensor([fd_of_drawings(linear, seed) for seed in seeds])
@@ -1345,7 +1355,7 @@ plots.show(
     fig,
     alt="Held-out loss of the five networks, three seeds each, with a line for the best linear "
     "guess.",
-    caption="Equal processor time, three seeds each: points are seeds, ticks are means.",
+    caption="Equal arithmetic, three seeds each: points are seeds, ticks are means.",
 )
 
 # %% tags=["figure"]
@@ -1437,23 +1447,22 @@ def verdict_on(rivals: list[str], fds: dict[str, torch.Tensor], bound: torch.Ten
     learned = [name for name in rivals if fds[name].max() < bound.min()]
     as_good = [name for name in learned if not against(name, "U-Net", fds).startswith("worse")]
     if fds["U-Net"].max() >= bound.min():
-        return "no verdict: the U-Net itself has not learned to draw in this time"
+        return "no verdict: the U-Net itself has not learned to draw with this budget"
     if as_good:
-        return f"false at this size and time: {' and '.join(as_good)} drew as well as the U-Net"
+        return f"false at this size and budget: {' and '.join(as_good)} drew as well as the U-Net"
     if learned:
         return f"a good choice, not a must: {' and '.join(learned)} learned to draw, too, but worse"
-    return "true at this size and time: nothing but a U-Net learned to draw"
+    return "true at this size and budget: nothing but a U-Net learned to draw"
 
 
-def row_of(name: str, network, x: torch.Tensor, steps: list, loss, fd) -> dict:
+def row_of(name: str, network, x: torch.Tensor, taken: list, loss, fd) -> dict:
     """A line of the table of results."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(x, torch.zeros(1))
     return {
         "network": name,
         "parameters": sum(p.numel() for p in network.parameters()),
-        "million operations": counter.get_total_flops() / 1e6,
-        "steps": round(sum(steps) / len(steps)),
+        "million operations a pass": operations_of(network, x) / 1e6,
+        "steps": taken[0],
+        "processor seconds": round(taken[1], 1),
         "loss": f"{loss.mean():.3f} ({loss.min():.3f} to {loss.max():.3f})",
         "FD": f"{fd.mean():.2f} ({fd.min():.2f} to {fd.max():.2f})",
     }
@@ -1477,7 +1486,7 @@ from undiffuse.results import record
 total = {name: values.mean(1) for name, values in losses.items()}
 rows = []
 for name, network in finished.items():
-    row = row_of(name, network, held_out[:1], taken[name], total[name], fds[name])
+    row = row_of(name, network, held_out, taken[name], total[name], fds[name])
     rows.append({**row, "unevenness": sum(uneven[name]) / len(seeds)})
 says = "on digits: " + verdict_on(["stack", "no convolutions"], fds, linear_fd)
 for name in ("U-Net, transposed", "U-Net, skips cut"):
@@ -1488,7 +1497,7 @@ record(
     [*rows, row_of_bound(linear_loss, linear_fd), row_of_floor(floors)],
     verdict=says + ".",
     seeds=seeds,
-    processor_seconds=seconds,
+    giga_operations=giga,
     n=drawn_n,
     calls=calls,
     floor=float(floors.mean()),
@@ -1506,7 +1515,8 @@ record(
 #   would see a patch, and cost over 300 times as much. There the coarse levels of a U-Net are what
 #   makes a view of the whole affordable. So the experiment can say that the U is not *necessary*.
 #   It cannot say that it is of no use.
-# - **Time.** The seconds are few. With more of them large networks catch up with small ones.
+# - **Budget.** It is small: seconds. With more of it large networks catch up with small ones. And
+#   operations are not seconds, as the table shows: small pieces of work run slower than large ones.
 # - **Data.** Digits are simple, and all of one kind. The next section takes sound.
 #
 # What no network here does without: an output of the input's size, knowledge of the time, and a way
@@ -1520,7 +1530,7 @@ record(
 # of random pitch and decay, with an odd number of samples.
 #
 # In a picture of a digit, what belongs together lies close together. In sound, one period of a low
-# note is some 70 samples long. So a fourth network joins, of a kind that many networks for sound
+# note is some 36 samples long. So a fourth network joins, of a kind that many networks for sound
 # are (DiffWave, lesson 11, is one): a stack at full length, in which convolutions are **dilated**
 # by 1, 2, 4, ... and so reach far without any U.
 
@@ -1528,7 +1538,7 @@ record(
 from undiffuse.blocks import ResBlock as AnyResBlock
 from undiffuse.unet import UNet as AnyUNet
 
-length, rate = 301, 8000
+length, rate = 151, 4000
 
 
 def plucks(n: int, seed: int) -> torch.Tensor:
@@ -1574,7 +1584,7 @@ kinds_of_sound = {
 def bands(sounds: torch.Tensor) -> torch.Tensor:
     """Log energy of sounds (n, 1, length) in 25 bands of equal width, (n, 25)."""
     energy = torch.fft.rfft(sounds[:, 0]).abs().square() / length
-    return torch.log(energy[:, :150].unflatten(1, (25, 6)).sum(2) + 1e-2)
+    return torch.log(energy[:, :75].unflatten(1, (25, 3)).sum(2) + 1e-2)
 
 
 def fd_of_sounds(network, seed: int) -> float:
@@ -1583,15 +1593,16 @@ def fd_of_sounds(network, seed: int) -> float:
     return metrics.frechet_distance(bands(made), bands(test_clips))
 
 
-sound_seconds = budget(full=10.0, small=0.15)
+sound_giga = budget(full=150.0, small=1.0)
 sound_losses, sound_fds, sound_taken, sounding = {}, {}, {}, {}
 with tqdm(total=100 * len(kinds_of_sound) * len(seeds), bar_format=left) as bar:
     for name, make in kinds_of_sound.items():
-        trained = [train_for(make, clips, 16, sound_seconds, seed, bar) for seed in seeds]
-        nets = [network for network, _ in trained]
+        trained = [train_for(make, clips, 16, sound_giga, seed, bar) for seed in seeds]
+        nets = [network for network, _, _ in trained]
         sound_losses[name] = torch.stack([losses_by_level(n, test_clips).mean() for n in nets])
         sound_fds[name] = torch.tensor([fd_of_sounds(n, s) for n, s in zip(nets, seeds)])
-        sound_taken[name], sounding[name] = [steps for _, steps in trained], nets[0]
+        sound_taken[name] = [trained[0][1], sum(took for _, _, took in trained) / len(seeds)]
+        sounding[name] = nets[0]
 linear = linear_guess(clips)
 linear_sound_loss = losses_by_level(linear, test_clips)
 linear_sound_fd = torch.tensor([fd_of_sounds(linear, seed) for seed in seeds])
@@ -1614,12 +1625,12 @@ plots.show(
     fig,
     alt="FD of the sounds that the four networks and the linear guess make, three seeds each, on a "
     "logarithmic scale, with the floor of real sounds at the bottom.",
-    caption="Sound, equal processor time, three seeds each. The grey band is the floor.",
+    caption="Sound, equal arithmetic, three seeds each. The grey band is the floor.",
 )
 
 # %%
 rows = [
-    row_of(name, network, clips[:1], sound_taken[name], sound_losses[name], sound_fds[name])
+    row_of(name, network, clips, sound_taken[name], sound_losses[name], sound_fds[name])
     for name, network in sounding.items()
 ]
 others_of_sound = [name for name in kinds_of_sound if name != "U-Net"]
@@ -1628,7 +1639,7 @@ record(
     [*rows, row_of_bound(linear_sound_loss, linear_sound_fd), row_of_floor(sound_floors)],
     verdict=f"on plucked strings: {verdict_on(others_of_sound, sound_fds, linear_sound_fd)}.",
     seeds=seeds,
-    processor_seconds=sound_seconds,
+    giga_operations=sound_giga,
     n=len(test_clips),
     calls=calls,
     floor=float(sound_floors.mean()),
