@@ -211,7 +211,7 @@ def test_zero_init_is_of_a_module_and_not_of_its_parts():
 
 
 def test_groups_divide_the_channels():
-    assert [blocks.group_norm(c).num_groups for c in (8, 12, 7, 1, 64)] == [8, 6, 7, 1, 8]
+    assert [blocks.group_norm(c).num_groups for c in (8, 12, 9, 7, 1, 64)] == [4, 6, 3, 1, 1, 8]
 
 
 def test_parameters_that_learn_are_counted():
