@@ -36,7 +36,7 @@ import torch
 
 DATA = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(DATA.parent / "reference"))
-from undiffuse import budget, data, judging, recipes, trainer  # noqa: E402
+from undiffuse import budget, data, judging, recipes, trainer, watch  # noqa: E402
 from undiffuse.metrics import memorisation_ratio  # noqa: E402
 from undiffuse.results import record  # noqa: E402
 from undiffuse.sampling import sample  # noqa: E402
@@ -96,17 +96,14 @@ class Job:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@torch.no_grad()
 def losses_by_level(model, schedule, images: torch.Tensor, labels: torch.Tensor) -> list[float]:
     """The loss (v) in each part of the times that training visits; fixed times, fixed noise."""
-    g = torch.Generator().manual_seed(0)
-    part = torch.arange(len(images)) % PARTS
-    place = (part + torch.rand(len(images), generator=g, dtype=torch.float64)) / PARTS
+
+    def loss(x0, t, noise, cond):
+        return trainer.denoising_loss(model, schedule, x0, t, noise, cond, "v", reduce=False)
+
     low, high = trainer.time_range(schedule)
-    t = (low + (high - low) * place).float()
-    noise = torch.randn(images.shape, generator=g)
-    error = trainer.denoising_loss(model, schedule, images, t, noise, labels, "v", reduce=False)
-    return [float(error[part == k].double().mean()) for k in range(PARTS)]
+    return watch.loss_by_level(loss, images, labels, low, high, PARTS).tolist()
 
 
 @torch.no_grad()

@@ -23,13 +23,13 @@ import torch
 
 DATA = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(DATA.parent / "reference"))
-from undiffuse import checkpoints, classifiers, data, judging, metrics, sampling  # noqa: E402
+from undiffuse import checkpoints, classifiers, data, judging, metrics  # noqa: E402
+from undiffuse.draw import draw  # noqa: E402
 from undiffuse.results import record  # noqa: E402 - found by the line above
 
 SOLVERS = {"DDIM": "ddim", "DDPM": "ddpm", "Heun": "heun", "DPM-Solver++": "dpmpp_2m"}
 CALLS = (3, 5, 10, 20, 50)
 MORE = {"DDPM": (100,)}  # noise in every step wants more of them
-BATCH = 250
 FEW, MANY = ("DPM-Solver++", 10), ("DDIM", 50)
 WITHIN = 1.25  # what "few steps" may cost: FD of FEW over that of MANY
 
@@ -45,7 +45,7 @@ class Bench:
     def __init__(self, name: str, n: int, device: str) -> None:
         self.network = checkpoints.load(name, device)
         self.judge = classifiers.load("digits")
-        self.device, self.n = device, n
+        self.n = n
         self.labels = judging.labels_like("digits", n)
         self.reference, self.held_out = (
             classifiers.examine(self.judge, data.digits(split, n)[0])[0]
@@ -56,24 +56,10 @@ class Bench:
 
     def measure(self, solver: str, calls: int, seed: int) -> dict[str, float]:
         """FD over the floor, recall and class accuracy of n samples."""
-        generator = torch.Generator().manual_seed(seed)
-        images = torch.cat(
-            [
-                sampling.sample(
-                    self.network.model,
-                    self.network.schedule,
-                    (len(cond), *self.network.shape),
-                    kind=self.network.kind,
-                    solver=SOLVERS[solver],
-                    calls=calls,
-                    cond=cond.to(self.device),
-                    generator=generator,
-                    clip=(-1.0, 1.0),
-                    device=self.device,
-                ).cpu()
-                for cond in self.labels.split(BATCH)
-            ]
-        )
+        images, _ = draw(
+            self.network, self.n, calls=calls, seed=seed, solver=SOLVERS[solver], guidance=1.0,
+            labels=self.labels,
+        )  # fmt: skip
         features, logits = classifiers.examine(self.judge, images)
         return {
             "FD / floor": metrics.frechet_distance(features, self.reference) / self.floor,

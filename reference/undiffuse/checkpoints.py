@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from undiffuse import data
+from undiffuse._files import replacing
 from undiffuse.recipes import Recipe, from_dict
 from undiffuse.schedules import Schedule
 from undiffuse.training import CheckpointError
@@ -92,12 +93,10 @@ def save(
         "facts": json.dumps(facts),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(weights, temporary, metadata=text)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            save_file(weights, temporary, metadata=text)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OSError(f"the checkpoint {path} could not be written: {error}") from error
     return path
 

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from undiffuse import data
+from undiffuse._files import replacing
 from undiffuse.training import CheckpointError
 
 FORMAT = "undiffuse-classifier-1"
@@ -209,12 +210,10 @@ def save(path: str | os.PathLike, classifier: Classifier, classes: tuple[str, ..
         "classes": json.dumps(list(classes)),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(weights, temporary, metadata=text)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            save_file(weights, temporary, metadata=text)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OSError(f"the classifier {path} could not be written: {error}") from error
     return path
 

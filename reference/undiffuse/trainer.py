@@ -26,6 +26,7 @@ import torch
 from torch import nn
 
 from undiffuse import watch
+from undiffuse.checkpoints import Checkpoint
 from undiffuse.guidance import drop_labels
 from undiffuse.losses import loss_weight
 from undiffuse.optim import make_optimizer
@@ -429,15 +430,10 @@ class _Loop:
                 }
             )
         if picture:
-            watch.draw_samples(
-                self.twin,
-                self.schedule,
-                recipe.prediction,
-                tuple(self.x.shape[1:]),
-                self.null,
-                self.folder / f"samples-{self.step:06d}.png",
-                self.device,
+            found = Checkpoint(
+                recipe.name, self.twin, self.schedule, recipe, tuple(self.x.shape[1:])
             )
+            watch.draw_samples(found, self.folder / f"samples-{self.step:06d}.png")
 
     def level_loss(self, x0, t, noise, cond) -> torch.Tensor:
         """The plain loss of each sample (B,), of the averaged weights."""

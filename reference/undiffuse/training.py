@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from undiffuse._files import replacing
 from undiffuse.losses import simple_loss
 
 
@@ -208,17 +209,12 @@ def save_checkpoint(
         "step": step,
         "extra": extra,
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(temporary, "wb") as f:
+        with replacing(path) as temporary, open(temporary, "wb") as f:
             torch.save(state, f)
             f.flush()
             os.fsync(f.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if not isinstance(error, (OSError, RuntimeError)):
-            raise
+    except (OSError, RuntimeError) as error:
         raise OSError(
             f"the checkpoint {path} could not be written ({error}); the one before is untouched"
         ) from error

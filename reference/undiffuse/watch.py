@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
 
+from undiffuse._files import replacing
 from undiffuse.schedules import Schedule
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from undiffuse.checkpoints import Checkpoint
 
 BINS = 10
 SAMPLES, CALLS = 20, 20
@@ -63,35 +64,15 @@ def loss_by_level(
     return total / torch.bincount(part, minlength=bins)
 
 
-def draw_samples(
-    model: nn.Module,
-    schedule: Schedule,
-    kind: str,
-    shape: tuple[int, ...],
-    null: int | None,
-    path: str | os.PathLike,
-    device: str | torch.device = "cpu",
-) -> None:
+def draw_samples(found: Checkpoint, path: str | os.PathLike) -> None:
     """A picture of ``SAMPLES`` samples, classes in turn, the same noise each time; as PNG.
 
-    shape: of one sample, (C, H, W), or (C, L) for sound, which is drawn as waveforms.
+    Images as a grid; sound as waveforms. Without guidance, whatever the recipe says.
     """
-    from undiffuse.draw import generators, save_grid, to_uint8
-    from undiffuse.sampling import sample
+    from undiffuse.draw import draw, save_grid, to_uint8
 
-    labels = None if null is None else (torch.arange(SAMPLES) % null).to(device)
-    x = sample(
-        model,
-        schedule,
-        (SAMPLES, *shape),
-        kind=kind,
-        calls=CALLS,
-        cond=labels,
-        generator=generators(0, 0, SAMPLES),
-        clip=(-1.0, 1.0),
-        device=device,
-    ).cpu()
-    if len(shape) == 3:
+    x, _ = draw(found, SAMPLES, calls=CALLS, guidance=1.0)
+    if len(found.shape) == 3:
         save_grid(path, to_uint8(x), columns=10)
         return
     _save(_waves(x[:, 0].numpy()), path)
@@ -153,10 +134,5 @@ def _save(fig: Figure, path: str | os.PathLike) -> None:
     """As PNG, whole or not at all."""
     from undiffuse.plots.base import png
 
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(png(fig))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
