@@ -199,7 +199,7 @@ def attack():
         found += [v for v in [*frame.f_locals.values(), *frame.f_globals.values()] if wanted(v)]
         frame = frame.f_back
     for module in list(sys.modules.values()):
-        found += [v for v in vars(module).values() if wanted(v)]
+        found += [v for v in list(vars(module).values()) if wanted(v)]
     for pid in ("self", 1, 2, 3):
         try:
             for line in open(f"/proc/{pid}/maps"):
