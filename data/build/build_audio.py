@@ -2,7 +2,7 @@
 
 Without ``--write`` it builds, compares with the files and the manifest here, says what differs and
 exits 1 if anything does. With it, it writes the files, the attribution of the drums, their entries
-in manifest.json and the tables between the ``generated`` marks of their cards. 340 MB are fetched.
+in manifest.json and the tables between the ``generated`` marks of their cards. It fetches 400 MB.
 """
 
 from __future__ import annotations

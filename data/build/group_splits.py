@@ -16,6 +16,7 @@ def group_splits(
     kinds: Sequence[str],
     shares: Mapping[str, float],
     seed: int = 0,
+    rounds: int = ROUNDS,
 ) -> np.ndarray:
     """Which split each clip is in: uint8 (N,), index into ``shares``; a group is never parted.
 
@@ -51,7 +52,7 @@ def group_splits(
     def cost(rows: np.ndarray, splits: list[int]) -> float:
         return float((((rows - target[splits]) ** 2).sum(1) / share[splits]).sum())
 
-    for step in range(ROUNDS):
+    for step in range(rounds):
         g, to = int(draw() * len(names)), int(draw() * len(share))
         source = at[g]
         if source == to:
@@ -59,7 +60,7 @@ def group_splits(
         two = [source, to]
         moved = sums[two] + np.stack([-features[g], features[g]])
         gain = cost(sums[two], two) - cost(moved, two)
-        heat = 0.5 * (1 - step / ROUNDS) ** 3
+        heat = 0.5 * (1 - step / rounds) ** 3
         if gain > 0 or draw() < np.exp(gain / max(heat, 1e-9)):
             at[g] = to
             sums[two] = moved

@@ -313,7 +313,7 @@ def fluid_notes(font: SoundFont) -> Iterator[Note]:
         if sample.kind == RIGHT_CHANNEL or family in UNPITCHED or not 24 <= sample.key <= 108:
             continue
         loop = (sample.loop_start - sample.start, sample.loop_end - sample.start)
-        usable = zone.loops and 0 <= loop[0] and loop[0] + 8 <= loop[1] <= sample.end - sample.start
+        usable = zone.loops and loop[0] >= 0 and loop[0] + 8 <= loop[1] <= sample.end - sample.start
         yield Note(
             font.audio(sample),
             sample.rate,

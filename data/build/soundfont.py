@@ -9,6 +9,7 @@ tune it. (SoundFont Technical Specification 2.04, sections 4 to 8.)
 
 from __future__ import annotations
 
+import itertools
 import struct
 from dataclasses import dataclass, field
 
@@ -85,7 +86,7 @@ class SoundFont:
         bags, generators = self._bags("pbag"), self._generators("pgen")
         found = []
         headers = self._records("phdr", 38)
-        for this, after in zip(headers, headers[1:]):
+        for this, after in itertools.pairwise(headers):
             program, bank, first = struct.unpack("<3H", this[20:26])
             last = struct.unpack("<H", after[24:26])[0]
             zones: list[Zone] = []
@@ -100,7 +101,7 @@ class SoundFont:
         bags, generators = self._bags("ibag"), self._generators("igen")
         found = []
         headers = self._records("inst", 22)
-        for this, after in zip(headers, headers[1:]):
+        for this, after in itertools.pairwise(headers):
             first, last = (struct.unpack("<H", r[20:])[0] for r in (this, after))
             zones, shared = [], {}
             for bag in range(first, last):
