@@ -20,7 +20,7 @@ from undiffuse._arguments import require_count, require_float, require_tensor
 from undiffuse.resampling import resample as resample
 
 FLOOR = 1e-5  # below it a mel band counts as silent: about a bit of 16-bit sound
-LOW, HIGH = math.log(FLOOR), 1.0  # the log-mel values that become -1 and 1
+LOW, HIGH = math.log(FLOOR), 1.0  # log-mel values that become -1 and 1; few are higher
 
 
 def stft(
