@@ -7,7 +7,7 @@ import operator
 
 import torch
 import torch.nn.functional as F
-from scipy.signal.windows import kaiser
+from scipy.special import i0
 
 from undiffuse._arguments import require_count, require_float
 
@@ -73,7 +73,8 @@ def _phases(
     wide = max(up, down)
     n = torch.arange(-zeros * wide, zeros * wide + 1, dtype=torch.float64)
     taps = torch.sinc(n * rolloff / wide)
-    taps *= torch.from_numpy(kaiser(len(n), beta))  # torch.kaiser_window takes ten times as long
+    # Kaiser's window; torch's i0 takes ten times as long.
+    taps *= torch.from_numpy(i0(beta * (1 - (n / n[-1]).square()).sqrt().numpy()))
     taps *= up / taps.sum()
     half = zeros * wide // up + 1
     taps = F.pad(taps, (half * up - zeros * wide, (half + 1) * up - zeros * wide - 1))

@@ -115,16 +115,21 @@ def spectral_centroid(x: torch.Tensor, rate: float, n_fft: int = 512) -> torch.T
     return mean.where(some, torch.full_like(total, math.nan))
 
 
-def attack_seconds(x: torch.Tensor, rate: float) -> torch.Tensor:
-    """How long a sound takes from a tenth to nine tenths of its peak: (..., L) -> (...,).
+def attack_seconds(
+    x: torch.Tensor, rate: float, shares: tuple[float, float] = (0.1, 0.5)
+) -> torch.Tensor:
+    """How long a sound takes from a tenth to half of its peak: (..., L) -> (...,).
 
-    Of the envelope, the largest absolute value in 2 ms: from where it first reaches 10 % of its
-    maximum until it first reaches 90 %. NaN for silence.
+    Of the envelope, the largest absolute value in each 2 ms: from where it first reaches
+    ``shares[0]`` of its maximum until it first reaches ``shares[1]``. Half and not nearly all of
+    it, since a held note may swell long after it has begun. NaN for silence.
     """
+    if not 0 <= shares[0] <= shares[1] <= 1:
+        raise ValueError(f"shares must rise and lie in [0, 1], got {shares}")
     size = max(1, round(0.002 * rate))
     envelope = _envelope(x, size)
     top = envelope.amax(-1, keepdim=True)
-    start, end = ((envelope >= share * top).int().argmax(-1) for share in (0.1, 0.9))
+    start, end = ((envelope >= share * top).int().argmax(-1) for share in shares)
     seconds = (end - start).to(x.dtype) * (size / rate)
     return seconds.where(rms_dbfs(x) > SILENT, torch.full_like(seconds, math.nan))
 
