@@ -189,12 +189,10 @@ def test_the_trainer_and_the_samplers_take_it_like_a_unet():
     at = torch.arange(64) / 64
     x = torch.stack([torch.sin(2 * math.pi * f * at) for f in (2, 5)] * 8)[:, None]
     labels = torch.tensor([0, 1] * 8)
-    recipe = Recipe(
-        "sines", network={"classes": 2}, steps=100, batch=16, optimizer="muon", lr=0.02, warmup=5
-    )
+    recipe = Recipe("sines", network={"classes": 2}, steps=100, batch=16, lr=1e-2, warmup=5)
     run = trainer.train(recipe, x, labels, model=net)
     assert run.model is net and run.steps == 100
-    assert sum(run.losses[-5:]) < 0.6 * sum(run.losses[:5])
+    assert sum(run.losses[-5:]) < 0.75 * sum(run.losses[:5])
     g = torch.Generator().manual_seed(0)
     y = sample(net, cosine_schedule(), (2, 1, 64), kind="v", calls=4, cond=labels[:2], generator=g)
     assert y.shape == (2, 1, 64) and torch.isfinite(y).all()
