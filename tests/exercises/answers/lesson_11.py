@@ -182,8 +182,8 @@ _wrong_clip(
 
 @a_prepare.misconception(
     "sum-overflows",
-    "You add the channels while they are whole numbers: 30,000 + 30,000 does not fit into int16 and "
-    "comes out negative. Make floats of them first.",
+    "You add the channels while they are whole numbers: 30,000 + 30,000 does not fit into int16 "
+    "and comes out negative. Make floats of them first.",
 )
 def prepare_clip(audio, rate, target_rate, length):
     x = np.asarray(audio)
@@ -262,8 +262,8 @@ _wrong_clip(
 )
 _wrong_clip(
     "not-padded",
-    "A clip that is too short stays short. Fill it with zeros at the end, or a batch cannot be made "
-    "of such clips.",
+    "A clip that is too short stays short. Fill it with zeros at the end, or a batch cannot be "
+    "made of such clips.",
     long=lambda x, n: x[:n],
 )
 _wrong_clip(
@@ -291,8 +291,8 @@ _wrong_clip(
 )
 _wrong_clip(
     "level-left",
-    "What lies beyond 1 stays there. Divide the whole clip by its largest absolute value where that "
-    "is above 1.",
+    "What lies beyond 1 stays there. Divide the whole clip by its largest absolute value where "
+    "that is above 1.",
     level=lambda x: x,
 )
 _wrong_clip(
@@ -450,8 +450,8 @@ _wrong_augment(
 )
 _wrong_augment(
     "db-as-a-factor",
-    "The number of decibels itself is the factor: -6 dB turns the clip upside down and makes it six "
-    "times as loud. -6 dB are a factor of about one half.",
+    "The number of decibels itself is the factor: -6 dB turns the clip upside down and makes it "
+    "six times as loud. -6 dB are a factor of about one half.",
     factors=lambda n, g, low, high: low + (high - low) * torch.rand(n, generator=g),
 )
 _wrong_augment(
@@ -819,7 +819,10 @@ class GatedResBlock1d(_Gated):
     "padded-by-one",
     "You pad by 1 on each side, whatever the dilation. With taps that are `dilation` apart, a "
     "kernel of 3 reaches `dilation` samples to each side.",
-    detect=crash_says(r"size of tensor a \(17\) must match.*\(15\)"),
+    detect=lambda got, expected, cases: (
+        [o.status for o in got[:3]] == ["error", "error", "ok"]
+        and bool(re.search(r"size of tensor a \(17\) must match.*\(15\)", got[0].message))
+    ),
 )
 class GatedResBlock1d(_Gated):
     def pad(self, h):
@@ -828,9 +831,9 @@ class GatedResBlock1d(_Gated):
 
 @a_block.misconception(
     "causal",
-    "All your zeros are on the left: each sample then sees only what came before it. WaveNet needed "
-    "that, as it makes one sample after the other. A denoiser has the whole sound and looks both "
-    "ways.",
+    "All your zeros are on the left: each sample then sees only what came before it. WaveNet "
+    "needed that, as it makes one sample after the other. A denoiser has the whole sound and "
+    "looks both ways.",
 )
 class GatedResBlock1d(_Gated):
     def pad(self, h):
@@ -1125,8 +1128,8 @@ class UNet1d(_Net):
 
 @a_unet.misconception(
     "one-skip-lost",
-    "One skip a level never arrives: the second block of each level gets h twice, in place of h and "
-    "a skip.",
+    "One skip a level never arrives: the second block of each level gets h twice, in place of h "
+    "and a skip.",
 )
 class UNet1d(_Net):
     def way_up(self, h, skips, emb):
@@ -1165,8 +1168,8 @@ class UNet1d(_Net):
 
 @a_unet.misconception(
     "batch-axis",
-    "The skips are joined along the batch (axis 0): twice as many sounds in place of more channels. "
-    "Channels are axis 1.",
+    "The skips are joined along the batch (axis 0): twice as many sounds in place of more "
+    "channels. Channels are axis 1.",
     detect=lambda got, expected, cases: _norm_complains(got, "batch"),
 )
 class UNet1d(_Net):
@@ -1187,18 +1190,18 @@ class UNet1d(_Net):
 
 def _norm_complains(got, of):
     """Whether every case ends with a norm whose complaint about its input shows this mistake."""
-    pattern = r"got weight of shape \[(\d+)\] and input of shape \[(\d+), (\d+), (\d+)\]"
-    found = [re.search(pattern, outcome.message) for outcome in got]
-    if not all(found):
-        return False
-    wanted, batch, channels, length = map(int, found[0].groups())
-    # The first case: 2 sounds of 37 samples, 12 channels and 10 places at the coarsest level.
-    return (wanted, batch, channels, length) == {
-        "more": (24, 2, 20, 10),
-        "half": (24, 2, 12, 10),
-        "batch": (24, 4, 12, 10),
-        "long": (24, 2, 12, 20),
-    }[of]
+    found = [re.search(r"input of shape \[(\d+), (\d+), (\d+)\]", o.message) for o in got]
+    # The first case: 2 sounds of 37 samples; 12 channels, 10 places at the coarsest level.
+    return (
+        all(found)
+        and found[0].group(0).removeprefix("input of shape ")
+        == {
+            "more": "[2, 20, 19]",
+            "half": "[2, 12, 10]",
+            "batch": "[4, 12, 10]",
+            "long": "[2, 12, 20]",
+        }[of]
+    )
 
 
 @a_unet.misconception(
@@ -1448,8 +1451,8 @@ def shift_schedule(log_snr, length, base_length, dims=1):
 
 @a_shift.misconception(
     "amplitude",
-    "You shift by half of it: that is the logarithm of a ratio of amplitudes. The SNR is a ratio of "
-    "powers, and it is variances that averaging divides.",
+    "You shift by half of it: that is the logarithm of a ratio of amplitudes. The SNR is a ratio "
+    "of powers, and it is variances that averaging divides.",
 )
 def shift_schedule(log_snr, length, base_length, dims=1):
     return log_snr + dims * math.log(base_length / length) / 2
@@ -1543,8 +1546,8 @@ def loudness_normalise(x, target_db):
 
 @a_loud.misconception(
     "standard-deviation",
-    "You use the standard deviation, which takes the mean away first. RMS counts all that is there, "
-    "a constant as well.",
+    "You use the standard deviation, which takes the mean away first. RMS counts all that is "
+    "there, a constant as well.",
 )
 def loudness_normalise(x, target_db):
     return _to(x, target_db, lambda x: x.std(-1, keepdim=True, correction=0))
@@ -1552,8 +1555,8 @@ def loudness_normalise(x, target_db):
 
 @a_loud.misconception(
     "one-for-all",
-    "One RMS is taken of all clips together. Quiet clips stay quieter than loud ones: take the mean "
-    "over the last axis only.",
+    "One RMS is taken of all clips together. Quiet clips stay quieter than loud ones: take the "
+    "mean over the last axis only.",
 )
 def loudness_normalise(x, target_db):
     return _to(x, target_db, lambda x: x.square().mean().sqrt())
@@ -1592,8 +1595,8 @@ def loudness_normalise(x, target_db):
 
 @a_loud.misconception(
     "upside-down",
-    "Your factor is upside down: what is too quiet becomes quieter still. The wanted RMS goes above "
-    "the line, the one that is there below.",
+    "Your factor is upside down: what is too quiet becomes quieter still. The wanted RMS goes "
+    "above the line, the one that is there below.",
 )
 def loudness_normalise(x, target_db):
     rms = _rms(x)
@@ -1775,20 +1778,21 @@ _wrong_loop(
 )
 _wrong_loop(
     "step-rounded-first",
-    "You round the length of a step to whole samples, and multiply afterwards. The error grows from "
-    "step to step; in a longer loop the drums drift away from the beat. Multiply first.",
+    "You round the length of a step to whole samples, and multiply afterwards. The error grows "
+    "from step to step; in a longer loop the drums drift away from the beat. Multiply first.",
     step=lambda bpm, rate: round(60 / bpm / 4 * rate),
 )
 _wrong_loop(
     "rounded-down",
-    "You cut off the fraction of a start (int, //) where it is to be rounded to the nearest sample.",
+    "You cut off the fraction of a start (int, //) where it is to be rounded to the nearest "
+    "sample.",
     start=lambda i, step: int(i * step),
     total=lambda steps, step: int(steps * step),
 )
 _wrong_loop(
     "overwrites",
-    "A hit replaces what was there: of two drums at once one is heard, and tails are cut off. Sounds "
-    "add up.",
+    "A hit replaces what was there: of two drums at once one is heard, and tails are cut off. "
+    "Sounds add up.",
     add=_overwrite,
 )
 _wrong_loop(
@@ -1822,14 +1826,14 @@ _wrong_loop(
 )
 _wrong_loop(
     "always-loudest",
-    "Every bar is scaled until it reaches 1, quiet ones too. Only a bar that goes beyond 1 is to be "
-    "scaled.",
+    "Every bar is scaled until it reaches 1, quiet ones too. Only a bar that goes beyond 1 is to "
+    "be scaled.",
     level=lambda bar: bar / bar.abs().max().clamp(min=1e-9),
 )
 _wrong_loop(
     "rests-are-nan",
-    "You divide every bar by its largest absolute value: quiet bars become loud, and a bar of rests "
-    "is NaN, 0 / 0. Only a bar that goes beyond 1 is to be scaled.",
+    "You divide every bar by its largest absolute value: quiet bars become loud, and a bar of "
+    "rests is NaN, 0 / 0. Only a bar that goes beyond 1 is to be scaled.",
     level=lambda bar: bar / bar.abs().max(),
 )
 _wrong_loop(
@@ -1933,8 +1937,8 @@ def drum_loop(samples, pattern, bpm, rate):
 @a_loop.alternative("a row of ones, convolved with the sample")
 def drum_loop(samples, pattern, bpm, rate):
     step = rate * 15 / bpm
-    length = round(len(list(pattern.values())[0]) * step)
-    kind = list(samples.values())[0].dtype
+    length = round(len(next(iter(pattern.values()))) * step)
+    kind = next(iter(samples.values())).dtype
     bar = torch.zeros(length, dtype=torch.float64)
     for name, row in pattern.items():
         ticks = torch.zeros(length, dtype=torch.float64)
