@@ -58,7 +58,7 @@ def test_labels_in_words():
     assert sources.parse_label("7", drums) == 7
     for digits in ("digits", "fsdd"):
         assert sources.parse_label("7", sources.source(digits)) == 7
-        with pytest.raises(ValueError, match="'10' is not one of 0 to 9$"):
+        with pytest.raises(ValueError, match=r"'10' is not one of 0 to 9$"):
             sources.parse_label("10", sources.source(digits))
     for word in ("8", "-1", "drum"):
         with pytest.raises(ValueError, match=rf"'{word}' is not one of 0 to 7 or kick, snare"):
