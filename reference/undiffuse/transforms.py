@@ -1,9 +1,11 @@
 """Sound as frequencies over time, and back: STFT, mel, Griffin-Lim, another sampling rate.
 
 All functions take float32 or float64 tensors ``(..., L)`` with any leading dimensions, on any
-device, and give the same dtype back (spectra: the complex dtype of it). They are differentiable;
-where a magnitude is 0 its gradient is 0, so silence gives no NaN. ``n_fft`` is the length of a
-frame and ``hop`` the way from one frame to the next, both in samples; ``rate`` is in Hz.
+device, and give the same dtype back (spectra: the complex dtype of it). They are differentiable,
+but for ``mel_to_magnitude`` and ``griffin_lim``, which search; where a magnitude is 0 its gradient
+is 0, so silence gives no NaN. ``n_fft`` is the length of a frame and ``hop`` the way from one
+frame to the next, both in samples; ``rate`` is in Hz.
+
 Conventions are librosa's (``pad_mode="reflect"``, mel filters in the Slaney scale and scaling).
 TypeError or ValueError say what was given and what is wanted.
 """
@@ -183,6 +185,7 @@ def log_mel_from_model_range(y: torch.Tensor, low: float = LOW, high: float = HI
     return (require_float("y", y) + 1) * ((high - low) / 2) + low
 
 
+@torch.no_grad()
 def mel_to_magnitude(
     mel: torch.Tensor, filterbank: torch.Tensor, iterations: int = 200
 ) -> torch.Tensor:
@@ -219,6 +222,7 @@ def mel_to_magnitude(
     return s
 
 
+@torch.no_grad()
 def griffin_lim(
     magnitude: torch.Tensor,
     iterations: int,
