@@ -120,10 +120,6 @@ def test_stft_comes_back(seed, clips, n_fft, share, long):
     spectrum = tr.stft(x, n_fft, hop)
     back = tr.istft(spectrum, n_fft, hop, length)
     torch.testing.assert_close(back, x, rtol=0, atol=1e-7)
-    window = torch.hann_window(n_fft, dtype=F64)
-    flat = spectrum.reshape(2 * clips, *spectrum.shape[2:])
-    nearest = tr._nearest_sound(flat, n_fft, hop, length, window)
-    torch.testing.assert_close(nearest.reshape(x.shape), x, rtol=0, atol=1e-7)
     without = tr.istft(tr.stft(x, n_fft, hop, center=False), n_fft, hop, center=False)
     inside = slice(n_fft // 2, without.shape[-1] - n_fft // 2)
     torch.testing.assert_close(without[..., inside], x[..., inside], rtol=0, atol=1e-7)
@@ -226,20 +222,27 @@ def spectral_error(x, magnitude, n_fft, hop):
     return float((weight * (tr.stft_magnitude(x, n_fft, hop) - magnitude) ** 2).sum())
 
 
-@given(st.integers(0, 1000), st.sampled_from([(32, 8), (32, 13), (24, 12), (21, 5)]), st.booleans())
-def test_griffin_lim_never_gets_worse(seed, frames, real):
+@given(
+    st.integers(0, 1000),
+    st.sampled_from([(32, 8), (32, 13), (24, 12), (21, 5)]),
+    st.sampled_from(["silent ends", "noise", "no sound has it"]),
+)
+def test_griffin_lim_does_not_get_worse(seed, frames, kind):
     n_fft, hop = frames
-    length = 150 + seed % hop
-    magnitude = tr.stft_magnitude(noise(seed, length), n_fft, hop)
-    if not real:  # one that no sound has
+    x = noise(seed, 5 * n_fft + seed % hop)
+    if kind == "silent ends":
+        x[: 3 * n_fft // 2], x[-3 * n_fft // 2 :] = 0, 0
+    magnitude = tr.stft_magnitude(x, n_fft, hop)
+    if kind == "no sound has it":
         magnitude = noise(seed, *magnitude.shape).abs()
     errors = [
         spectral_error(
-            tr.griffin_lim(magnitude, i, generator(seed), n_fft, hop, length), magnitude, n_fft, hop
+            tr.griffin_lim(magnitude, i, generator(seed), n_fft, hop, len(x)), magnitude, n_fft, hop
         )
         for i in range(12)
     ]
-    assert all(b <= a * (1 + 1e-9) for a, b in itertools.pairwise(errors))
+    rise = 1e-9 if kind == "silent ends" else 1e-3  # the theorem's, and what reflection adds
+    assert all(b <= a * (1 + rise) for a, b in itertools.pairwise(errors))
     assert errors[-1] < 0.9 * errors[0]
 
 
