@@ -81,10 +81,8 @@ def istft(
     """
     frames = _spectrum("spectrum", spectrum, n_fft, complex_wanted=True)
     window = _window(window, n_fft, hop, spectrum.real.dtype, spectrum.device)
-    pieces = (
-        torch.fft.irfft(spectrum.reshape(-1, n_fft // 2 + 1, frames), n_fft, dim=1)
-        * window[:, None]
-    )
+    flat = spectrum.reshape(-1, n_fft // 2 + 1, frames)
+    pieces = torch.fft.irfft(flat, n_fft, dim=1) * window[:, None]
     weight = _overlap_add((window**2)[None, :, None].expand(1, n_fft, frames), hop)
     weight = weight.where(weight > torch.finfo(weight.dtype).tiny, torch.ones_like(weight))
     x = _overlap_add(pieces, hop) / weight
