@@ -13,6 +13,7 @@ TypeError or ValueError say what was given and what is wanted.
 from __future__ import annotations
 
 import math
+import warnings
 from functools import lru_cache
 
 import torch
@@ -109,8 +110,8 @@ def mel_filterbank(
     Filter i rises from corner i to corner i + 1 and falls to corner i + 2 of n_mels + 2 corners
     between f_min and f_max (rate / 2 if None), and has area 1 over Hz (height 2 / width). Mel is
     Slaney's (Auditory Toolbox, 1998: linear to 1 kHz, logarithmic above), or with ``htk`` 2595
-    log10(1 + f / 700). Equal to ``librosa.filters.mel``. ValueError if a filter falls between
-    two bins and would never see anything.
+    log10(1 + f / 700). Equal to ``librosa.filters.mel``. A filter that falls between two
+    bins is 0 everywhere and never sees anything: a warning says which.
     """
     require_count("n_mels", n_mels)
     require_count("n_fft", n_fft, 2)
@@ -128,9 +129,10 @@ def mel_filterbank(
     filters = torch.minimum(rising, falling).clamp(min=0) * 2 / (corners[2:] - corners[:-2])
     empty = (filters.sum(1) == 0).nonzero()[:, 0].tolist()
     if empty:
-        raise ValueError(
-            f"filters {empty} of {n_mels} fall between the bins of n_fft={n_fft}: take fewer "
-            "filters or longer frames"
+        warnings.warn(
+            f"filters {empty} of {n_mels} fall between the bins of n_fft={n_fft} and are 0: take "
+            "fewer filters or longer frames",
+            stacklevel=2,
         )
     return filters.to(device=device, dtype=dtype)
 
