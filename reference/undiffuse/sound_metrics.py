@@ -27,7 +27,7 @@ def log_spectral_distance(a: torch.Tensor, b: torch.Tensor, floor: float = FLOOR
 
     a, b: magnitudes (or mel) >= 0 of the same shape. With D = 20 log10(max(a, floor) / max(b,
     floor)): the root of the mean of D squared over the bins of a frame, then the mean over frames
-    (Gray & Markel 1976; Rabiner & Juang 1993, section 4.5.2). Symmetric; 0 for equal ones; a
+    (Gray & Markel 1976, "Distance measures for speech processing"). Symmetric; 0 for equal ones; a
     factor of 2 everywhere is 6.02. ValueError for shapes that differ or floor <= 0.
     """
     require_float("a", a)
@@ -53,12 +53,13 @@ def estimate_pitch(
     """The pitch of each clip in Hz: (..., L) -> (...,), NaN where there is none.
 
     One pitch for a whole clip, as a note has. The clip is compared with itself some samples later
-    by McLeod and Wyvill's normalised square difference (2005, "A smarter way to find pitch",
-    section 4): 1 where it repeats, 0 where nothing does. Of its peaks behind its first fall below
-    0, the first is taken that reaches ``peak`` of the highest: later ones are multiples of the
-    period. The function is interpolated to an eighth of a sample, and by a parabola from there.
+    by McLeod and Wyvill's normalised square difference (2005, "A smarter way to find pitch"): 1
+    where it repeats, 0 where nothing does. Of its peaks behind its first fall below 0, the first
+    is taken that reaches ``peak`` of the highest: later ones are multiples of the period. The
+    function is interpolated to an eighth of a sample, and by a parabola from there.
+
     No pitch: the highest peak is below ``clarity``, or the clip is silent. f_max: 0.49 rate if
-    None. A clip should hold some periods: lags go to half of it at most.
+    None. A clip should hold some periods: lags go to half of it at most. No gradient is of use.
     """
     require_float("x", x)
     f_max = 0.49 * rate if f_max is None else f_max

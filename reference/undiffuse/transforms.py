@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from undiffuse._arguments import require_count, require_float, require_tensor
 from undiffuse.resampling import resample as resample
 
-FLOOR = 1e-5  # below it a mel band counts as silent: about a bit of 16-bit sound
+FLOOR = 1e-5  # below it a mel band counts as silent; rounding to 16 bits makes a quarter of it
 LOW, HIGH = math.log(FLOOR), 1.0  # log-mel values that become -1 and 1; few are higher
 
 
@@ -192,7 +192,7 @@ def log_mel_from_model_range(y: torch.Tensor, low: float = LOW, high: float = HI
 
 @torch.no_grad()
 def mel_to_magnitude(
-    mel: torch.Tensor, filterbank: torch.Tensor, iterations: int = 200
+    mel: torch.Tensor, filterbank: torch.Tensor, iterations: int = 100
 ) -> torch.Tensor:
     """A magnitude >= 0 whose mel spectrogram is ``mel``, or comes near: (..., bins, frames).
 
