@@ -477,7 +477,7 @@ for name, n in samples_seen.items():
 # | way down, each level | (from the second level on: `downsample` first) | (its result, too) |
 # | | one block | the result |
 # | middle | the two blocks of `mid` | |
-# | way up, each level, coarsest first | (from the second on: `upsample`, as long as the next skip) | |
+# | way up, each level, coarsest first | (from the second on: `upsample` to the next skip) | |
 # | | two blocks; each gets h and the last skip side by side, h first | takes one each |
 # | end | `norm_out`, SiLU, `conv_out`, `stem.unfold` to the size that x had | |
 
@@ -926,8 +926,8 @@ fig = plots.curves(
 )
 plots.show(
     fig,
-    alt="Mean level in 32 frequency bands for generated hits, three draws, and for two sets of real "
-    "ones.",
+    alt="Mean level in 32 frequency bands for generated hits, three draws, and for two sets of "
+    "real ones.",
     caption="Where the line of the model lies below the others, its hits are duller; above them, "
     "they are noisier. The two real sets differ, too.",
 )
@@ -1207,9 +1207,10 @@ if budget(full=True, small=False):
 #   stack.
 # - Kong, Ping, Huang, Zhao, Catanzaro 2020,
 #   [DiffWave](https://arxiv.org/abs/2009.09761): the stack as a denoiser.
-# - Chen et al. 2020, [WaveGrad](https://arxiv.org/abs/2009.00713): a U-shaped network for waveforms.
+# - Chen et al. 2020, [WaveGrad](https://arxiv.org/abs/2009.00713): a U-shaped network for
+#   waveforms.
 # - Hoogeboom, Heek, Salimans 2023, [Simple diffusion](https://arxiv.org/abs/2301.11093): the moved
 #   schedule.
 # - Rouard, Hadjeres 2021, [CRASH](https://arxiv.org/abs/2106.07431): drum hits by diffusion.
-# - Chen 2023, [On the importance of noise scheduling](https://arxiv.org/abs/2301.10972): scaling the
-#   data in place of moving the schedule.
+# - Chen 2023, [On the importance of noise scheduling](https://arxiv.org/abs/2301.10972): scaling
+#   the data in place of moving the schedule.

@@ -635,8 +635,10 @@ def _(draw: Draw):
                {"kick": row(16, 5), "bell": "................"}, bpm, 350)  # fmt: skip
     yield case("a sample that is not asked for", "mix", {"kick": hit(15), "bell": hit(30)},
                {"kick": row(16, 6)}, bpm, 350)  # fmt: skip
-    # Below zero further than above.
-    loud = {"kick": draw.uniform(-1.0, 0.3, 40), "snare": draw.uniform(-0.95, 0.4, 35)}
+    # Too far on both sides, and further below zero than above.
+    loud = {"kick": draw.uniform(-0.5, 0.5, 40), "snare": draw.uniform(-0.5, 0.5, 35)}
+    for hits in loud.values():
+        hits[2], hits[5] = draw.uniform(0.75, 0.85), -draw.uniform(0.9, 1.0)
     pattern = {"kick": "xx..x...x...x...", "snare": "x...x..xx..xx..."}
     yield case("too loud together", "level", loud, pattern, bpm, 300)
     yield case(
