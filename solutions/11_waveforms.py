@@ -43,7 +43,18 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from coursework import check, hint
-from undiffuse import budget, checkpoints, data, judging, listen, metrics, plots, recipes, trainer
+from undiffuse import (
+    budget,
+    checkpoints,
+    classifiers,
+    data,
+    judging,
+    listen,
+    metrics,
+    plots,
+    recipes,
+    trainer,
+)
 from undiffuse import sound as course
 from undiffuse.blocks import (
     ClassConditioner,
@@ -741,17 +752,6 @@ if budget(full=False, small=True):  # for tests: steps instead of minutes
 GAIN = LOUDER  # the model learns louder hits; what it draws is divided by this again
 
 
-def training_set(copies: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The training hits, and ``copies - 1`` variations of each: a little later, perhaps turned."""
-    g = seeded(11)
-    more = [vary(hits, g, gain_db=(0.0, 0.0), max_shift=24) for _ in range(copies - 1)]
-    return GAIN * torch.cat([hits, *more]), kinds.repeat(copies)
-
-
-clips, clip_kinds = training_set(copies=8)
-print(f"{len(hits)} recordings, {len(clips)} clips to learn from")
-
-
 def network(seed: int) -> UNet1d:
     """Your U-Net of the recipe's size, with first weights that follow from the seed."""
     torch.manual_seed(seed)
@@ -759,8 +759,9 @@ def network(seed: int) -> UNet1d:
 
 
 # %% [markdown]
-# The gain is left out of the variations: all recordings have one peak, and the model would learn to
-# draw quieter ones. Augment only into what could be data.
+# `shift` and `polarity` in the recipe are `augment_audio`, for each batch anew. Its gain is left
+# out: all recordings have one peak, and the model would learn to draw quieter ones. Augment only into
+# what could be data.
 #
 # **The next cell takes five minutes.** It shows the loss, the time that is left, and now and then
 # the spectrograms of four samples. To stop earlier, interrupt the kernel: the state is saved, and
@@ -827,7 +828,7 @@ class Live:
 place = Path(tempfile.gettempdir()) / f"undiffuse-lesson11-{os.getpid()}"
 live = Live(every=budget(full=30.0, small=100.0))
 run = trainer.train(
-    recipe, clips, clip_kinds, folder=place, on_step=live, model=network(recipe.seed)
+    recipe, GAIN * hits, kinds, folder=place, on_step=live, model=network(recipe.seed)
 )
 live.bar.close()
 print(f"{run.steps} steps of {recipe.batch} clips in {run.seconds:.0f} s")
@@ -885,28 +886,48 @@ plots.show(
 
 # %%
 reals, real_kinds = data.drums("reference")
-judge = judging.judge_hits
 N = budget(full=len(reals), small=24)
+JUDGE = classifiers.load("drums")
+FEATURES, LOGITS = {}, {}
+for split in ("train", "reference", "held_out"):
+    FEATURES[split], LOGITS[split] = classifiers.examine(JUDGE, data.drums(split)[0])
+right = LOGITS["held_out"].argmax(1) == unheard_kinds
 
 
 def asked(n: int = N) -> torch.Tensor:
     """Kinds in the shares of the real hits that FD compares with."""
-    return judging.labels_like("drums", n)
+    return real_kinds[:n]
 
 
-def dull(x: torch.Tensor) -> float:
+def heard_as(x: torch.Tensor) -> torch.Tensor:
+    """What the classifier takes each of the hits (n, 1, L) for: (n,)."""
+    return classifiers.examine(JUDGE, x)[1].argmax(1)
+
+
+def judged(x: torch.Tensor, wanted: torch.Tensor, seed: int) -> metrics.Quality:
+    """All figures of hits (n, 1, L) that were asked to be ``wanted`` (n,)."""
+    features, logits = classifiers.examine(JUDGE, x)
+    quality = metrics.assess(
+        features, FEATURES["reference"], FEATURES["held_out"], FEATURES["train"]
+    )
+    accuracy = float((logits.argmax(1) == wanted).double().mean())
+    return replace(quality, data="drums", seeds=(seed,), accuracy=accuracy,
+                   floor_accuracy=float(right.double().mean()))  # fmt: skip
+
+
+def off_in_spectrum(x: torch.Tensor) -> float:
     """How different the mean spectrum is from that of the real hits, in dB."""
     return spectrum_distance_db(x[:, 0], reals[:, 0], RATE)
 
 
 draws = [from_run(asked(), seed) for seed in SEEDS]
-found = [judge(x, asked(), seeds=[seed]) for seed, x in zip(SEEDS, draws)]
+found = [judged(x, asked(), seed) for seed, x in zip(SEEDS, draws)]
 print(judging.describe(found))
 print()
 n_out = min(N, len(unheard))
 for name, sets in (("generated", draws), ("real, held out", [unheard[:n_out]])):
     print(f"{name:15} mean spectrum off by "
-          + ", ".join(f"{dull(x):.1f}" for x in sets) + " dB; level "
+          + ", ".join(f"{off_in_spectrum(x):.1f}" for x in sets) + " dB; level "
           + ", ".join(f"{float(course.rms_dbfs(x[:, 0]).mean()):.1f}" for x in sets) + " dBFS; "
           + ", ".join(f"{float(clipping_share(x).mean()):.2%}" for x in sets)
           + " of samples at full scale")  # fmt: skip
@@ -938,7 +959,7 @@ plots.show(
 # %%
 heard = torch.zeros(len(KINDS), len(KINDS), dtype=torch.int64)
 for x in draws:
-    heard.index_put_((asked(), judging.hears(x)), torch.ones(N, dtype=torch.int64), accumulate=True)
+    heard.index_put_((asked(), heard_as(x)), torch.ones(N, dtype=torch.int64), accumulate=True)
 print(f"{'asked for':12}" + "".join(f"{name[:7]:>9}" for name in KINDS))
 for k, name in enumerate(KINDS):
     print(f"{name:12}" + "".join(f"{n:9}" if n else f"{'·':>9}" for n in heard[k].tolist()))
@@ -964,10 +985,10 @@ def brief(arm: dict, seed: int) -> dict:
     """A short training, judged by one draw."""
     short = replace(recipe, seconds=0.0, steps=SHORT, seed=seed,
                     schedule_options={"shift": arm["shift"]})  # fmt: skip
-    made = trainer.train(short, clips / GAIN * arm["gain"], clip_kinds, model=network(seed))
+    made = trainer.train(short, arm["gain"] * hits, kinds, model=network(seed))
     x = drawn(made.model, asked(), seed, calls, schedule=made.schedule, gain=arm["gain"])
-    q = judge(x, asked(), seeds=[seed], resamples=2)
-    return {"FD": q.fd, "accuracy": q.accuracy, "recall": q.recall, "spectrum": dull(x),
+    q = judged(x, asked(), seed)
+    return {"FD": q.fd, "accuracy": q.accuracy, "recall": q.recall, "spectrum": off_in_spectrum(x),
             "level": float(course.rms_dbfs(x[:, 0]).mean())}  # fmt: skip
 
 
@@ -1170,11 +1191,11 @@ LONGER = False
 if LONGER:
     longer = replace(recipe, name="lesson11-longer", seconds=600.0)
     live = Live(every=60.0)
-    run_longer = trainer.train(longer, clips, clip_kinds, on_step=live, model=network(1))
+    run_longer = trainer.train(longer, GAIN * hits, kinds, on_step=live, model=network(1))
     live.bar.close()
     x = drawn(run_longer.model, asked(), 0, CALLS, schedule=run_longer.schedule,
               scale=recipe.guidance)  # fmt: skip
-    print(judging.describe(judge(x, asked(), seeds=[0])))
+    print(judging.describe(judged(x, asked(), 0)))
 
 # %% [markdown]
 # Keep the model: `course sample` draws from it, and later lessons can use it.

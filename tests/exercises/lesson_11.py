@@ -626,7 +626,7 @@ def _(draw: Draw):
     yield case("a bar of 12 steps, float64", "places", {"tom": hit(11, dtype="float64")},
                {"tom": row(12)}, bpm, 300)  # fmt: skip
     together = {"kick": "x.x.....x.......", "clap": "x.......x.x....."}
-    samples = {"kick": hit(31), "clap": hit(47)}
+    samples = {"kick": hit(113), "clap": hit(157)}  # a step has 32 to 48
     yield case("together, and tails over the next hit", "mix", samples, together, bpm, 300)
     tail = {"cymbal": hit(140), "kick": hit(12)}
     yield case("a tail beyond the end", "mix", tail,
