@@ -760,8 +760,8 @@ def network(seed: int) -> UNet1d:
 
 # %% [markdown]
 # `shift` and `polarity` in the recipe are `augment_audio`, for each batch anew. Its gain is left
-# out: all recordings have one peak, and the model would learn to draw quieter ones. Augment only into
-# what could be data.
+# out: all recordings have one peak, and the model would learn to draw quieter ones. Augment only
+# into what could be data.
 #
 # **The next cell takes five minutes.** It shows the loss, the time that is left, and now and then
 # the spectrograms of four samples. To stop earlier, interrupt the kernel: the state is saved, and
