@@ -50,7 +50,6 @@ from undiffuse import (
     data,
     judging,
     listen,
-    metrics,
     plots,
     recipes,
     trainer,
@@ -208,8 +207,8 @@ check("11.1")
 
 # %% [markdown]
 # What aliasing looks and sounds like: a tone that rises from 200 Hz to 20,000 Hz in half a second,
-# recorded at 48,000 Hz in stereo with 16 bits, brought to 16,000 Hz by your function, and by keeping
-# every third sample.
+# recorded at 48,000 Hz in stereo with 16 bits, brought to 16,000 Hz by your function, and by
+# keeping every third sample.
 
 # %% tags=["figure"]
 seconds = torch.arange(24_000, dtype=torch.float64) / 48_000
@@ -781,7 +780,7 @@ def drawn(
     denoiser = model if scale == 1 else guided(model, model.null, scale)
     parts = [
         sample(denoiser, schedule, (len(y), 1, LENGTH), kind=recipe.prediction, calls=steps,
-               cond=y, generator=g)
+               cond=y, generator=g, clip=(-gain, gain))
         for y in wanted.split(batch)
     ]  # fmt: skip
     model.train(mode)
@@ -879,34 +878,13 @@ plots.show(
 #   scale.
 
 # %%
-reals, real_kinds = data.drums("reference")
+reals, _ = data.drums("reference")
 N = budget(full=len(reals), small=24)
-JUDGE = classifiers.load("drums")
-FEATURES, LOGITS = {}, {}
-for split in ("train", "reference", "held_out"):
-    FEATURES[split], LOGITS[split] = classifiers.examine(JUDGE, data.drums(split)[0])
-right = LOGITS["held_out"].argmax(1) == unheard_kinds
 
 
 def asked(n: int = N) -> torch.Tensor:
     """Kinds in the shares of the real hits that FD compares with."""
-    return real_kinds[:n]
-
-
-def heard_as(x: torch.Tensor) -> torch.Tensor:
-    """What the classifier takes each of the hits (n, 1, L) for: (n,)."""
-    return classifiers.examine(JUDGE, x)[1].argmax(1)
-
-
-def judged(x: torch.Tensor, wanted: torch.Tensor, seed: int) -> metrics.Quality:
-    """All figures of hits (n, 1, L) that were asked to be ``wanted`` (n,)."""
-    features, logits = classifiers.examine(JUDGE, x)
-    quality = metrics.assess(
-        features, FEATURES["reference"], FEATURES["held_out"], FEATURES["train"]
-    )
-    accuracy = float((logits.argmax(1) == wanted).double().mean())
-    return replace(quality, data="drums", seeds=(seed,), accuracy=accuracy,
-                   floor_accuracy=float(right.double().mean()))  # fmt: skip
+    return judging.labels_like("drums", n)
 
 
 def off_in_spectrum(x: torch.Tensor) -> float:
@@ -915,7 +893,7 @@ def off_in_spectrum(x: torch.Tensor) -> float:
 
 
 draws = [from_run(asked(), seed) for seed in SEEDS]
-found = [judged(x, asked(), seed) for seed, x in zip(SEEDS, draws)]
+found = [judging.judge_sounds(x, asked(), "drums", [seed]) for seed, x in zip(SEEDS, draws)]
 print(judging.describe(found))
 print()
 n_out = min(N, len(unheard))
@@ -951,9 +929,14 @@ plots.show(
 # Which kinds are easy? The rows say what was asked for, the columns what the classifier heard.
 
 # %%
+classifier = classifiers.load("drums")
 heard = torch.zeros(len(KINDS), len(KINDS), dtype=torch.int64)
 for x in draws:
-    heard.index_put_((asked(), heard_as(x)), torch.ones(N, dtype=torch.int64), accumulate=True)
+    heard.index_put_(
+        (asked(), classifiers.examine(classifier, x)[1].argmax(1)),
+        torch.ones(N, dtype=torch.int64),
+        accumulate=True,
+    )
 print(f"{'asked for':12}" + "".join(f"{name[:7]:>9}" for name in KINDS))
 for k, name in enumerate(KINDS):
     print(f"{name:12}" + "".join(f"{n:9}" if n else f"{'·':>9}" for n in heard[k].tolist()))
@@ -981,7 +964,7 @@ def brief(arm: dict, seed: int) -> dict:
                     schedule_options={"shift": arm["shift"]})  # fmt: skip
     made = trainer.train(short, arm["gain"] * hits, kinds, model=network(seed))
     x = drawn(made.model, asked(), seed, calls, schedule=made.schedule, gain=arm["gain"])
-    q = judged(x, asked(), seed)
+    q = judging.judge_sounds(x, asked(), "drums", [seed], resamples=2)
     return {"FD": q.fd, "accuracy": q.accuracy, "recall": q.recall, "spectrum": off_in_spectrum(x),
             "level": float(course.rms_dbfs(x[:, 0]).mean())}  # fmt: skip
 
@@ -1189,7 +1172,7 @@ if LONGER:
     live.bar.close()
     x = drawn(run_longer.model, asked(), 0, CALLS, schedule=run_longer.schedule,
               scale=recipe.guidance)  # fmt: skip
-    print(judging.describe(judged(x, asked(), 0)))
+    print(judging.describe(judging.judge_sounds(x, asked(), "drums", [0])))
 
 # %% [markdown]
 # Keep the model: `course sample` draws from it, and later lessons can use it.
