@@ -1089,15 +1089,14 @@ BEAT = {
     "tom": "...............x",
 }
 bar = drum_loop(kit, BEAT, bpm=104, rate=RATE)
-two_bars = bar.repeat(2)
 strokes = {name: row.count("x") for name, row in BEAT.items()}
 listen.player(
-    two_bars,
+    bar,
     RATE,
-    "A bar of drums, twice, at 104 beats a minute: "
+    "A bar of drums at 104 beats a minute: "
     + ", ".join(f"{name} {n} {'times' if n > 1 else 'time'}" for name, n in strokes.items())
     + ", all generated. "
-    + listen.describe(two_bars, RATE),
+    + listen.describe(bar, RATE),
     label="beat",
 )
 
