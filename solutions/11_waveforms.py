@@ -757,6 +757,7 @@ recipe = recipes.Recipe(
     steps=20,  # where seconds is 0: for tests
     ema=0.995,
     drop_labels=0.1,
+    guidance=1.5,
     shift=24,
     polarity=True,
 )
