@@ -280,15 +280,17 @@ def cosine_schedule(s: float = 0.008, shift: float = 0.0) -> Schedule:
     """
     if not math.isfinite(shift):
         raise ValueError(f"shift must be finite, got {shift}")
+    plain = _variance_preserving("cosine", lambda t: cosine_alpha_bar(t, s))
     if shift == 0:
-        return _variance_preserving("cosine", lambda t: cosine_alpha_bar(t, s))
-    factor = math.exp(shift)
+        return plain
+    factor = math.exp(shift / 2)
 
-    def moved(t: torch.Tensor) -> torch.Tensor:
-        signal = factor * cosine_alpha_bar(t, s)
-        return signal / (signal + 1 - cosine_alpha_bar(t, s))
+    def moved(t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        alpha, sigma = plain.coefficients(t)
+        norm = torch.hypot(factor * alpha, sigma)
+        return factor * alpha / norm, sigma / norm
 
-    return _variance_preserving("cosine", moved)
+    return Schedule("cosine", moved)
 
 
 def sigmoid_schedule(start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> Schedule:

@@ -626,7 +626,7 @@ def _(draw: Draw):
     yield case("a bar of 12 steps, float64", "places", {"tom": hit(11, dtype="float64")},
                {"tom": row(12)}, bpm, 300)  # fmt: skip
     together = {"kick": "x.x.....x.......", "clap": "x.......x.x....."}
-    samples = {"kick": hit(31), "clap": hit(47)}
+    samples = {"kick": hit(113), "clap": hit(157)}  # a step has 32 to 48
     yield case("together, and tails over the next hit", "mix", samples, together, bpm, 300)
     tail = {"cymbal": hit(140), "kick": hit(12)}
     yield case("a tail beyond the end", "mix", tail,
@@ -635,8 +635,10 @@ def _(draw: Draw):
                {"kick": row(16, 5), "bell": "................"}, bpm, 350)  # fmt: skip
     yield case("a sample that is not asked for", "mix", {"kick": hit(15), "bell": hit(30)},
                {"kick": row(16, 6)}, bpm, 350)  # fmt: skip
-    # Below zero further than above.
-    loud = {"kick": draw.uniform(-1.0, 0.3, 40), "snare": draw.uniform(-0.95, 0.4, 35)}
+    # Too far on both sides, and further below zero than above.
+    loud = {"kick": draw.uniform(-0.5, 0.5, 40), "snare": draw.uniform(-0.5, 0.5, 35)}
+    for hits in loud.values():
+        hits[2], hits[5] = draw.uniform(0.75, 0.85), -draw.uniform(0.9, 1.0)
     pattern = {"kick": "xx..x...x...x...", "snare": "x...x..xx..xx..."}
     yield case("too loud together", "level", loud, pattern, bpm, 300)
     yield case(

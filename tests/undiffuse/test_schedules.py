@@ -277,7 +277,7 @@ def test_bad_input_is_named(error, says, call):
         call()
 
 
-@pytest.mark.parametrize("shift", [-2.3, 1.7])
+@pytest.mark.parametrize("shift", [-2.3, -2.3466, 1.7])
 def test_a_shifted_cosine_has_another_log_snr_at_every_time(shift):
     t = torch.linspace(0, 1, 41, dtype=torch.float64)
     plain, moved = sc.cosine_schedule(), sc.cosine_schedule(shift=shift)
@@ -287,6 +287,7 @@ def test_a_shifted_cosine_has_another_log_snr_at_every_time(shift):
     )
     ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
     torch.testing.assert_close(moved.alpha(ends), torch.tensor([1.0, 0.0]).double())
+    assert moved.log_snr(ends)[0] == math.inf and moved.log_snr(ends)[1] < -60
     torch.testing.assert_close(moved.alpha(t) ** 2 + moved.sigma(t) ** 2, torch.ones_like(t))
     levels = moved.log_snr(moved.time(torch.tensor([-8.0, 0.0, 8.0], dtype=torch.float64)))
     torch.testing.assert_close(levels, torch.tensor([-8.0, 0.0, 8.0], dtype=torch.float64))
