@@ -1,8 +1,9 @@
-"""The small real sets that come with the course: digits and clothes, 10,000 images each.
+"""The small real sets that come with the course: images of digits and clothes, and sounds.
 
-``load(name)`` reads a set as it is stored (uint8) and checks it against ``data/manifest.json``;
-``digits`` and ``fashion`` give a split as tensors in [-1, 1]. Nothing here uses the network: for
-the full sets of 70,000 see ``undiffuse.downloads``.
+``load(name)`` reads a set as it is stored (uint8 or int16) and checks it against
+``data/manifest.json``; ``digits``, ``fashion``, ``drums`` and ``notes`` give a split as tensors in
+[-1, 1], and ``speech_prompts`` a few spoken digits to try things out with. Nothing here uses the
+network: for the full sets, and spoken digits to train on, see ``undiffuse.downloads``.
 
 The splits are disjoint and each has one use, so that no figure is judged by what it was fitted to:
 
@@ -72,21 +73,49 @@ class ImageSet:
 
         Raises ValueError for an unknown split, or for ``n`` below 1 or above the split's size.
         """
-        if split not in self.splits:
-            raise ValueError(
-                f"{self.name} has no split {split!r}: it has {', '.join(self.splits)}"
-                + _nearest(str(split), self.splits)
-            )
-        index = self.splits[split]
-        if n is not None:
-            if isinstance(n, bool) or not isinstance(n, int | np.integer):
-                raise TypeError(f"n is {n!r}; a whole number is wanted, or None for all")
-            if not 1 <= n <= len(index):
-                raise ValueError(
-                    f"n is {n}, but {self.name}'s {split!r} split has {len(index)} images"
-                )
-            index = index[:n]
+        index = _rows(self.name, self.splits, split, n, "images")
         return self.images[index], self.labels[index]
+
+
+@dataclass(frozen=True)
+class AudioSet:
+    """A set of sounds as stored.
+
+    name: its name in the manifest
+    audio: int16 (N, L), one channel; 32767 is as loud as it goes; silence fills short clips
+    labels: uint8 (N,), index into ``classes``
+    classes: what each label means
+    rate: samples a second
+    splits: name -> int64 indices into ``audio``, disjoint, and any beginning of a split is
+        stratified; empty for a set without splits
+    licence: in one line; the card beside the file has the whole
+    more: the other arrays of the file, by name: those with N rows say something of each clip, such
+        as ``licence`` and ``drum`` of drums16k, ``midi`` and ``preset`` of notes8k
+    """
+
+    name: str
+    audio: np.ndarray = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+    classes: tuple[str, ...]
+    rate: int
+    splits: Mapping[str, np.ndarray] = field(repr=False)
+    licence: str
+    more: Mapping[str, np.ndarray] = field(repr=False, default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.audio)
+
+    def rows(self, split: str = "train", n: int | None = None) -> np.ndarray:
+        """The first ``n`` indices (int64) of a split; all of it when ``n`` is None.
+
+        Raises ValueError for an unknown split, or for ``n`` below 1 or above the split's size.
+        """
+        return _rows(self.name, self.splits, split, n, "clips")
+
+    def take(self, split: str = "train", n: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The first ``n`` clips (int16) and labels of a split; as ``rows``."""
+        index = self.rows(split, n)
+        return self.audio[index], self.labels[index]
 
 
 def digits(split: str = "train", n: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -104,6 +133,73 @@ def digits(split: str = "train", n: int | None = None) -> tuple[torch.Tensor, to
 def fashion(split: str = "train", n: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Pictures of clothes (Fashion-MNIST): as ``digits``, with ten kinds of clothing."""
     return _tensors("fashion10k", split, n)
+
+
+def drums(split: str = "train", n: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Drum hits at 16 kHz: clips and labels of a split, ready for a model.
+
+    split: one of ``SPLITS``; no drum stands in two of them. n: how many, the first n of the split
+    (stratified), or None for all.
+
+    Returns audio float32 (N, 1, 8192) in [-1, 1] and labels int64 (N,), in the order of
+    ``load("drums16k").classes``. Raises what ``digits`` raises.
+    """
+    import torch
+
+    audio, labels = load("drums16k").take(split, n)
+    return _waves(audio), torch.from_numpy(labels.astype(np.int64))
+
+
+def notes(
+    split: str = "train", n: int | None = None, sustained: bool = True
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Single notes of instruments at 8 kHz: clips, families and pitches of a split.
+
+    split, n: as for ``drums``; no note of an instrument stands in two splits. sustained: whether
+    recordings that end before the clip does are played on by their loop, as a sampler does it, or
+    given as recorded, with silence after them.
+
+    Returns audio float32 (N, 1, 8192) in [-1, 1], families int64 (N,), in the order of
+    ``load("notes8k").classes``, and pitches int64 (N,): the MIDI key nearest to what sounds, where
+    69 is A at 440 Hz and 60 middle C (``load("notes8k").more["cents"]`` has by how much it is
+    off). Raises what ``digits`` raises.
+    """
+    import torch
+
+    held = load("notes8k")
+    rows = held.rows(split, n)
+    audio = held.audio
+    if sustained:
+        audio[held.more["sustained_rows"]] = held.more["sustained"]
+    return (
+        _waves(audio[rows]),
+        torch.from_numpy(held.labels[rows].astype(np.int64)),
+        torch.from_numpy(held.more["midi"][rows].astype(np.int64)),
+    )
+
+
+def speech_prompts(
+    language: str | None = "en-US",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The ten digits as a telephone system speaks them, at 8 kHz: to try things out with.
+
+    One clip of each digit and voice: no set to train or judge with (that is ``downloads``'s
+    "fsdd"). language: "en-US", "es-MX", "fr-CA", "it-IT", or None for all four.
+
+    Returns audio float32 (10 or 40, 1, 8192) in [-1, 1], silent after the word, and the digits
+    int64. Raises ValueError for another language.
+    """
+    import torch
+
+    held = load("speech_prompts8k")
+    known = list(dict.fromkeys(held.more["language"].tolist()))
+    if language is not None and language not in known:
+        raise ValueError(
+            f"there are prompts in {', '.join(known)}, not in {language!r}"
+            + _nearest(str(language), known)
+        )
+    rows = slice(None) if language is None else held.more["language"] == language
+    return _waves(held.audio[rows]), torch.from_numpy(held.labels[rows].astype(np.int64))
 
 
 def to_model_range(images: torch.Tensor) -> torch.Tensor:
@@ -125,8 +221,11 @@ def sets() -> tuple[str, ...]:
     return tuple(manifest()["sets"])
 
 
-def load(name: str) -> ImageSet:
-    """The set called ``name`` ("mnist10k", "fashion10k"), checked against the manifest.
+def load(name: str) -> ImageSet | AudioSet:
+    """The set called ``name`` (one of ``sets()``), checked against the manifest.
+
+    An ``ImageSet`` for "mnist10k" and "fashion10k", an ``AudioSet`` for "drums16k", "notes8k" and
+    "speech_prompts8k".
 
     The arrays are copies. A file is hashed once per process and again when its size or time of
     change differ. Raises ValueError for an unknown name (with the nearest one), DataNotFound when
@@ -136,12 +235,25 @@ def load(name: str) -> ImageSet:
     path = locate(name)
     stat = path.stat()
     stored = _read(name, path, stat.st_size, stat.st_mtime_ns)
+    splits = {k: v.copy() for k, v in stored.splits.items()}
+    if entry["kind"] == "audio":
+        own = ("audio", "label", "split")
+        return AudioSet(
+            name=name,
+            audio=stored["audio"].copy(),
+            labels=stored["label"].copy(),
+            classes=tuple(entry["classes"]),
+            rate=entry["rate"],
+            splits=splits,
+            licence=entry["licence"],
+            more={k: v.copy() for k, v in stored.items() if k not in own},
+        )
     return ImageSet(
         name=name,
         images=stored["images"].copy(),
         labels=stored["labels"].copy(),
         classes=tuple(entry["classes"]),
-        splits={k: v.copy() for k, v in stored.splits.items()},
+        splits=splits,
         licence=entry["licence"],
     )
 
@@ -204,15 +316,7 @@ def split_indices(images: np.ndarray, labels: np.ndarray, sizes: Mapping[str, in
 
     Returns name -> int64 indices. Raises ValueError when the sizes ask for more than there is.
     """
-    hashes = [hashlib.sha256(np.ascontiguousarray(x).tobytes()).digest() for x in images]
-    first: dict[bytes, int] = {}
-    for i, h in enumerate(hashes):
-        first.setdefault(h, i)
-    places = []
-    for c in np.unique(labels):
-        members = sorted((h, i) for h, i in first.items() if labels[i] == c)
-        places += [((k + 0.5) / len(members), int(c), i) for k, (_, i) in enumerate(members)]
-    line = np.array([i for _, _, i in sorted(places)], dtype=np.int64)
+    line = _line(images, labels)
     splits, start = {}, 0
     for name, size in sizes.items():
         stop = len(line) if size == -1 else start + size
@@ -223,6 +327,19 @@ def split_indices(images: np.ndarray, labels: np.ndarray, sizes: Mapping[str, in
         splits[name] = line[start:stop]
         start = stop
     return splits
+
+
+def _line(samples: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Indices (int64) of the different ones among ``samples`` in the order of ``split_indices``."""
+    hashes = [hashlib.sha256(np.ascontiguousarray(x).tobytes()).digest() for x in samples]
+    first: dict[bytes, int] = {}
+    for i, h in enumerate(hashes):
+        first.setdefault(h, i)
+    places = []
+    for c in np.unique(labels):
+        members = sorted((h, i) for h, i in first.items() if labels[i] == c)
+        places += [((k + 0.5) / len(members), int(c), i) for k, (_, i) in enumerate(members)]
+    return np.array([i for _, _, i in sorted(places)], dtype=np.int64)
 
 
 def digest(array: np.ndarray) -> str:
@@ -242,6 +359,32 @@ def _tensors(name: str, split: str, n: int | None) -> tuple[torch.Tensor, torch.
         torch.from_numpy(values[images][:, None]),
         torch.from_numpy(labels.astype(np.int64)),
     )
+
+
+def _waves(audio: np.ndarray) -> torch.Tensor:
+    """int16 (N, L) as float32 (N, 1, L) in [-1, 1)."""
+    import torch
+
+    return torch.from_numpy(audio[:, None] / np.float32(32768))
+
+
+def _rows(
+    name: str, splits: Mapping[str, np.ndarray], split: str, n: int | None, what: str
+) -> np.ndarray:
+    """The first n indices of a split, or what is wrong with the wish."""
+    if split not in splits:
+        has = ", ".join(splits) or "none"
+        raise ValueError(
+            f"{name} has no split {split!r}: it has {has}" + _nearest(str(split), splits)
+        )
+    index = splits[split]
+    if n is not None:
+        if isinstance(n, bool) or not isinstance(n, int | np.integer):
+            raise TypeError(f"n is {n!r}; a whole number is wanted, or None for all")
+        if not 1 <= n <= len(index):
+            raise ValueError(f"n is {n}, but {name}'s {split!r} split has {len(index)} {what}")
+        index = index[:n]
+    return index
 
 
 class _Stored(dict):
@@ -279,7 +422,13 @@ def _read(name: str, path: Path, size: int, mtime_ns: int) -> _Stored:
                 f"{path}: {key} is {array.dtype} {array.shape}, expected "
                 f"{want['dtype']} {tuple(want['shape'])}. {_restore(entry)}"
             )
-    stored.splits = split_indices(stored["images"], stored["labels"], entry["splits"])
+    if entry["kind"] == "images":
+        stored.splits = split_indices(stored["images"], stored["labels"], entry["splits"])
+    else:  # whole drums and notes are dealt, by the builder: which clip is where is in the file
+        stored.splits = {}
+        for i, split in enumerate(entry["splits"]):
+            rows = np.flatnonzero(stored["split"] == i)
+            stored.splits[split] = rows[_line(stored["audio"][rows], stored["label"][rows])]
     return stored
 
 
