@@ -541,5 +541,6 @@ def facts(run: Run, device: str | torch.device = "cpu") -> dict[str, Any]:
     if str(device).startswith("cuda"):
         machine = torch.cuda.get_device_name(device)
     else:
-        machine = f"{torch.get_num_threads()} threads of a {device}".replace("cpu", "CPU")
+        count = torch.get_num_threads()
+        machine = f"{count} thread{'' if count == 1 else 's'} of a {device}".replace("cpu", "CPU")
     return {"steps": run.steps, "seconds": round(run.seconds, 1), "machine": machine}

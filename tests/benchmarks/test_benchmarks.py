@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -60,3 +62,14 @@ def test_ours_is_held_against_the_better_peer_in_each():
     assert told["excess_ratio"] == pytest.approx(0.08) and told["excess_met"]
     assert told["sampling_speed_up"] == pytest.approx(5.0) and told["sampling_met"]
     assert compare(found[:1]) == {}
+
+
+def test_five_minutes_trains_draws_and_judges(monkeypatch):
+    five = load("five_minutes")
+    tiny = {"channels": [8], "patch": 4, "classes": 10}
+    recipe = from_dict({"name": "tiny", "batch": 4, "seconds": 9.0, "seed": 9, "network": tiny})
+    monkeypatch.setattr(five.recipes, "load", lambda path: replace(recipe, guidance=1.5))
+    found = five.one_seed(2, SimpleNamespace(seconds=0.2, count=40, calls=5))
+    assert found["seed"] == 2 and found["steps"] >= 1 and found["train_seconds"] < 9
+    assert found["ratio"] == pytest.approx(found["fd"] / found["floor"])
+    assert 0 <= found["accuracy"] <= 1 and 0 <= found["recall"] <= 1
