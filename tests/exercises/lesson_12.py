@@ -49,6 +49,7 @@ def _(draw: Draw):
     yield Case("one clip", (sound(draw, 90), 16, 4), group="frames")
     yield Case("the hop does not divide the length", (sound(draw, 2, 101), 16, 6), group="frames")
     yield Case("a hop of an eighth", (sound(draw, 3, 70), 24, 3), group="frames")
+    yield Case("as it comes", (sound(draw, 1, 700),), group="frames")
     args = sound(draw, 2, 61), 12, 5, draw.uniform(0.2, 1.0, 12, dtype="float64")
     yield Case("another window", args, group="window and ends")
     args = sound(draw, 2, 83), 20, 7
@@ -204,10 +205,12 @@ def tones(draw: Draw, *shape: int, rate: float = 800.0) -> torch.Tensor:
 
 
 def run_griffin_lim(answer, magnitude, iterations, seed, n_fft, hop, length):
-    """The sound; and whether the seed decides it."""
+    """The sound, and those of the same seed and of another; as it comes where n_fft is None."""
 
     def once(value):
         g = torch.Generator().manual_seed(value)
+        if n_fft is None:
+            return answer.griffin_lim(magnitude, iterations, g)
         return answer.griffin_lim(magnitude, iterations, g, n_fft, hop, length)
 
     torch.manual_seed(1)
@@ -230,6 +233,9 @@ def _(draw: Draw):
     yield case("three steps", x=tones(draw, 2, 1, 500), iterations=3, **few)
     args = {"group": "few steps", "n_fft": 48, "hop": 8}
     yield case("a hop of a sixth", x=tones(draw, 1, 600), iterations=2, **args)
+    sizes = magnitudes(tones(draw, 1, 1920), 256, 64)
+    args = sizes, 1, draw.integers(0, 2**31), None, None, 1920
+    yield Case("as it comes", args, driver=run_griffin_lim, group="few steps")
     x = tones(draw, 2, 450).float()
     yield case("two steps, float32", x=x, iterations=2, tol=Tol(1e-3, 1e-3), **few)
     many = {"group": "many steps", "n_fft": 64, "hop": 16}
@@ -245,6 +251,7 @@ def _(case, got, expected):
     from coursework.judge import compare
 
     magnitude, iterations, _, n_fft, hop, length = case.args
+    n_fft, hop = n_fft or 256, hop or 64
     if not isinstance(got, dict):
         return compare(got, expected, case.tol)
     mine, wanted = got["sound"], expected["sound"]

@@ -1,0 +1,150 @@
+"""The vocoder: places of frames, levels and their inverse, and the engine that it shares."""
+
+import math
+
+import pytest
+import torch
+
+from undiffuse import recipes, trainer
+from undiffuse.sampling import sample
+from undiffuse.schedules import cosine_schedule
+from undiffuse.transforms import log_mel, log_mel_to_model_range
+from undiffuse.vocoder import MelConditioner, MelLevels, MelVocoder, lines, vocode
+
+
+def swelling(n: int, length: int, seed: int = 0, dtype=torch.float64) -> torch.Tensor:
+    """Noise whose level rises by 60 dB from start to end, each clip at its own."""
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, length, generator=g, dtype=torch.float64)
+    level = torch.linspace(-8, -1, length, dtype=torch.float64)
+    return (x * level.exp() * torch.rand(n, 1, generator=g, dtype=torch.float64)).to(dtype)
+
+
+def test_lines_pass_through_the_frames_and_hold_the_last():
+    frames = torch.randn(2, 3, 5, dtype=torch.float64)
+    made = lines(frames, 4, 20)
+    assert torch.allclose(made[..., ::4], frames, atol=1e-12)
+    assert torch.allclose(made[..., 2], (frames[..., 0] + frames[..., 1]) / 2, atol=1e-12)
+    assert torch.equal(made[..., 17:], frames[..., -1:].expand(-1, -1, 3))
+    assert torch.equal(lines(frames, 4, 7), made[..., :7])
+    assert lines(frames[..., :1], 4, 3).shape == (2, 3, 3)
+
+
+def test_a_frame_moves_the_condition_only_around_its_sample():
+    torch.manual_seed(0)
+    net = MelConditioner(4, 6, 8).double()
+    mel = torch.randn(1, 4, 9, dtype=torch.float64)
+    changed = mel.clone()
+    changed[..., 4] += 1
+    moved = (net(changed, 64) - net(mel, 64)).abs().amax((0, 1)) > 1e-12
+    at = moved.nonzero()[:, 0]
+    # Its convolution reaches a frame to each side, the lines one more, smoothing a sample.
+    assert (int(at.min()), int(at.max())) == (2 * 8, 6 * 8)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 9), (2, 9), (2, 4, 0)])
+def test_a_mel_of_another_shape_is_refused(shape):
+    with pytest.raises(ValueError, match="mel must be"):
+        MelConditioner(4, 6, 8)(torch.zeros(shape), 10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_restore_undoes_flatten(dtype):
+    levels = MelLevels(n_mels=40)
+    x = swelling(3, 1500, dtype=dtype)
+    x[1] = 0
+    mel = levels.mel(x)
+    z = levels.flatten(x, mel)
+    back = levels.restore(z, mel)
+    assert z.dtype == back.dtype == dtype and bool(torch.isfinite(z).all())
+    assert torch.allclose(back, x, rtol=0, atol=1e-6 if dtype == torch.float32 else 1e-12)
+
+
+def test_flat_sounds_have_variance_one_in_loud_and_soft_places():
+    """White noise has no emphasis to undo: its deviation is 1, to a tenth, in each quarter."""
+    levels = MelLevels(emphasis=0.0)
+    x = swelling(24, 8192)
+    z = levels.flatten(x, levels.mel(x))
+    quarters = z.unflatten(-1, (4, -1)).std((0, 2))
+    # The mean of magnitudes of noise is below their root mean square, by sqrt(pi) / 2.
+    assert torch.allclose(quarters, torch.full((4,), 2 / math.sqrt(math.pi)).double(), rtol=0.1)
+
+
+def test_the_gain_of_emphasised_noise_is_its_deviation():
+    levels = MelLevels(emphasis=0.9)
+    x = 0.1 * swelling(1, 1) + 0.1 * torch.randn(8, 6000, dtype=torch.float64)
+    z = levels.flatten(x, levels.mel(x))
+    assert abs(float(z.std()) - 2 / math.sqrt(math.pi)) < 0.1
+
+
+def test_silence_has_a_gain_and_stays_silent():
+    levels = MelLevels()
+    x = torch.zeros(2, 900)
+    mel = levels.mel(x)
+    assert bool((levels.gain(mel, 900) > 0).all())
+    assert torch.equal(levels.flatten(x, mel), x)
+    assert torch.equal(levels.restore(x, mel), x)
+
+
+def test_the_mel_is_that_of_the_transforms():
+    x = swelling(2, 1000, dtype=torch.float32)
+    assert torch.equal(MelLevels(n_mels=32).mel(x), log_mel_to_model_range(log_mel(x, 8000, 32)))
+
+
+@pytest.mark.parametrize("length", [256, 333])
+def test_the_network_takes_any_length_and_starts_at_zero(length):
+    torch.manual_seed(0)
+    net = MelVocoder(n_mels=20, channels=12, layers=3)
+    x, mel = torch.randn(2, 1, length), torch.randn(2, 20, 1 + length // 64)
+    out = net(x, 0.5, mel)
+    assert out.shape == x.shape and not out.any()
+    torch.nn.init.normal_(net.conv_out.weight)
+    assert not torch.allclose(net(x, 0.5, mel), net(x, 0.5, mel + 1))
+    assert not torch.allclose(net(x, 0.5, mel), net(x, torch.tensor([0.1, 0.5]), mel))
+
+
+def test_what_does_not_fit_is_refused():
+    net = MelVocoder(n_mels=20, channels=12, layers=3)
+    with pytest.raises(ValueError, match="a mel for each"):
+        net(torch.zeros(2, 1, 128), 0.5)
+    with pytest.raises(ValueError, match="x must be"):
+        net(torch.zeros(2, 128), 0.5, torch.zeros(2, 20, 3))
+    with pytest.raises(ValueError, match="patch must divide hop"):
+        MelVocoder(hop=60, patch=16)
+    with pytest.raises(ValueError, match="emphasis"):
+        MelLevels(emphasis=1.0)
+    with pytest.raises(ValueError, match="mel must be"):
+        MelLevels().gain(torch.zeros(20, 3), 100)
+
+
+def test_the_trainer_of_images_trains_it(tmp_path):
+    """Conditions pass through the trainer as labels do, and the loss falls."""
+    levels = MelLevels(n_mels=16)
+    x = 0.1 * torch.sin(torch.arange(512) / 5) * torch.linspace(0.2, 1, 16)[:, None]
+    mel = levels.mel(x)
+    z = levels.flatten(x, mel)[:, None]
+    torch.manual_seed(0)
+    net = MelVocoder(n_mels=16, channels=16, layers=2, cycle=2)
+    recipe = recipes.Recipe("tiny", steps=40, batch=8, lr=5e-3, ema=0.9)
+    run = trainer.train(recipe, z, mel, model=net, folder=tmp_path)
+    assert sum(run.losses[-10:]) < 0.7 * sum(run.losses[:10])
+    schedule = cosine_schedule()
+    g = torch.Generator().manual_seed(1)
+    made = vocode(run.model, schedule, levels, mel[:2], 512, calls=3, generator=g)
+    assert made.shape == (2, 512)
+    g.manual_seed(1)
+    flat = sample(
+        run.model, schedule, (2, 1, 512), kind="v", solver="ddim", calls=3, cond=mel[:2],
+        generator=g,
+    )  # fmt: skip
+    assert torch.allclose(made, levels.restore(flat[:, 0], mel[:2]))
+
+
+def test_the_trainer_refuses_conditions_that_do_not_fit():
+    net = MelVocoder(n_mels=16, channels=16, layers=2)
+    recipe = recipes.Recipe("tiny", steps=1, batch=4)
+    x = torch.randn(8, 1, 128)
+    with pytest.raises(ValueError, match="conditions"):
+        trainer.train(recipe, x, torch.zeros(7, 16, 3), model=net)
+    with pytest.raises(ValueError, match="NaN"):
+        trainer.train(recipe, x, torch.full((8, 16, 3), math.nan), model=net)
