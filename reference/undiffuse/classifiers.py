@@ -1,6 +1,6 @@
 """Small classifiers whose features and labels judge the models: trained apart from all of them.
 
-``load("digits")`` and ``load("fashion")`` give the shipped ones. They have seen only the split
+``load("digits")`` gives a shipped one, of ``NAMES``; those of sounds are ``SoundClassifier``. They have seen only the split
 ``features``, which no generative model is trained on or compared with, so that what they say of
 samples is the word of somebody who was not there when these were made.
 """
@@ -11,8 +11,9 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -22,15 +23,18 @@ from undiffuse import data
 from undiffuse._files import replacing
 from undiffuse.training import CheckpointError
 
+if TYPE_CHECKING:
+    from undiffuse.sound_classifiers import SoundClassifier
+
 FORMAT = "undiffuse-classifier-1"
-NAMES = ("digits", "fashion")
+NAMES = ("digits", "fashion", "drums", "notes", "fsdd")
 
 
 class Classifier(nn.Module):
     """Three stages of convolutions, a layer of features, and the classes.
 
     channels: of the images; classes; width: channels of the first stage, doubled in each further
-    one; size: pixels a side; dim: how many features; dropout: its share, while training.
+    one; size: pixels a side, or (rows, columns); dim: how many features; dropout: its share, while training.
 
     The features are batch-normalised and taken before their ReLU, so that their distribution is
     smooth and every one of them has about the same spread: a Frechet distance of them is in units
@@ -42,7 +46,7 @@ class Classifier(nn.Module):
         channels: int = 1,
         classes: int = 10,
         width: int = 24,
-        size: int = 28,
+        size: int | tuple[int, int] = 28,
         dim: int = 64,
         dropout: float = 0.2,
     ) -> None:
@@ -60,7 +64,9 @@ class Classifier(nn.Module):
             convolution = nn.Conv2d(inside, outside, 3, padding=1, bias=False)
             return [convolution, nn.BatchNorm2d(outside), nn.ReLU(inplace=True)]
 
-        half, quarter, eighth = 2 * width, 4 * width, size // 2 // 2 // 2
+        rows, columns = (size, size) if isinstance(size, int) else size
+        half, quarter = 2 * width, 4 * width
+        places = (rows // 8) * (columns // 8)
         self.stages = nn.Sequential(
             *stage(channels, width),
             nn.MaxPool2d(2),
@@ -73,7 +79,7 @@ class Classifier(nn.Module):
         )
         self.embed = nn.Sequential(
             nn.Dropout(dropout),
-            nn.Linear(quarter * eighth**2, dim, bias=False),
+            nn.Linear(quarter * places, dim, bias=False),
             nn.BatchNorm1d(dim),
         )
         self.head = nn.Sequential(nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim, classes))
@@ -81,7 +87,8 @@ class Classifier(nn.Module):
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Features (N, dim) of images (N, C, H, W) in [-1, 1]."""
         o = self.options
-        wanted = (o["channels"], o["size"], o["size"])
+        size = o["size"]
+        wanted = (o["channels"], *((size, size) if isinstance(size, int) else size))
         if x.ndim != 4 or tuple(x.shape[1:]) != wanted:
             raise ValueError(f"images must be (N, {', '.join(map(str, wanted))}), got "
                              f"{tuple(x.shape)}")  # fmt: skip
@@ -94,23 +101,27 @@ class Classifier(nn.Module):
 
 @torch.no_grad()
 def examine(
-    classifier: Classifier, images: torch.Tensor, batch: int = 500
+    classifier: Classifier | SoundClassifier, images: torch.Tensor, batch: int = 500
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(features (N, dim), logits (N, classes)) of images (N, C, H, W) in [-1, 1], in batches.
+    """(features (N, dim), logits (N, classes)) in batches.
 
-    Raises ValueError for images that are empty, of the wrong shape, or not finite.
+    images: (N, C, H, W) in [-1, 1]; for a ``SoundClassifier`` clips (N, 1, L). Raises ValueError
+    for images that are empty, of the wrong shape, or not finite.
     """
+    what = "clips" if images.ndim == 3 else "images"
     if not len(images):
-        raise ValueError("there are no images to examine")
+        raise ValueError(f"there are no {what} to examine")
     if not torch.isfinite(images).all():
-        raise ValueError("the images hold NaN or infinite values")
+        raise ValueError(f"the {what} hold NaN or infinite values")
     device = next(classifier.parameters()).device
     features = torch.cat([classifier.features(x.to(device)).cpu() for x in images.split(batch)])
     return features, classifier.head(features.to(device)).cpu()
 
 
-def accuracy(classifier: Classifier, images: torch.Tensor, labels: torch.Tensor) -> float:
-    """The share of images (N, C, H, W) whose most likely class is their label (N,)."""
+def accuracy(
+    classifier: Classifier | SoundClassifier, images: torch.Tensor, labels: torch.Tensor
+) -> float:
+    """The share of images, or clips, whose most likely class is their label (N,)."""
     if len(images) != len(labels):
         raise ValueError(f"{len(images)} images but {len(labels)} labels")
     _, logits = examine(classifier, images)
@@ -121,23 +132,24 @@ def random_affine(
     x: torch.Tensor,
     generator: torch.Generator,
     degrees: float,
-    zoom: float,
+    zoom: float | tuple[float, float],
     shear: float,
     shift: float,
     flip: bool = False,
 ) -> torch.Tensor:
     """Each image (N, C, H, W) turned, zoomed, sheared and moved by its own random amounts.
 
-    degrees: at most this much either way; zoom, shear: as shares; shift: in pixels. What comes in
-    from outside is the image's edge, repeated.
+    degrees: at most this much either way; zoom, shear: as shares (zoom may be one across and one
+    down); shift: in pixels. What comes in from outside is the image's edge, repeated.
     """
     n = len(x)
+    across_most, down_most = (zoom, zoom) if isinstance(zoom, int | float) else zoom
 
     def amount(most: float) -> torch.Tensor:
         return (2 * torch.rand(n, generator=generator) - 1) * most
 
     angle, slant = amount(degrees / 180 * math.pi), amount(shear)
-    wide, high = 1 + amount(zoom), 1 + amount(zoom)
+    wide, high = 1 + amount(across_most), 1 + amount(down_most)
     if flip:
         wide = wide * (1 - 2 * (torch.rand(n, generator=generator) < 0.5).float())
     across, down = amount(2 * shift / x.shape[-1]), amount(2 * shift / x.shape[-2])
@@ -154,25 +166,60 @@ def fit(
     images: torch.Tensor,
     labels: torch.Tensor,
     *,
+    affine: dict[str, Any] | None = None,
+    seed: int = 0,
     epochs: int,
     batch: int = 50,
     lr: float = 4e-3,
     weight_decay: float = 0.02,
     smoothing: float = 0.1,
-    affine: dict[str, Any] | None = None,
-    seed: int = 0,
-    on_epoch: Any = None,
+    on_epoch: Callable[[int, float], Any] | None = None,
     **options: Any,
 ) -> Classifier:
     """A classifier trained on images (N, C, H, W) in [-1, 1] with labels (N,), in evaluation mode.
 
-    AdamW on one cycle of the learning rate, label smoothing, and ``random_affine`` with the
-    arguments ``affine``. options: those of ``Classifier``. on_epoch(epoch, loss) is called after
-    each epoch.
+    Images are varied by ``random_affine`` with the arguments ``affine``. options: those of
+    ``Classifier``; the rest: see ``train_on``.
     """
     torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
     model = Classifier(channels=images.shape[1], size=images.shape[-1], **options)
+    vary = None if not affine else lambda x, g: random_affine(x, g, **affine)
+    train_on(
+        model,
+        images,
+        labels,
+        vary,
+        seed=seed,
+        epochs=epochs,
+        batch=batch,
+        lr=lr,
+        weight_decay=weight_decay,
+        smoothing=smoothing,
+        on_epoch=on_epoch,
+    )
+    return model.eval()
+
+
+def train_on(
+    model: Classifier,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    vary: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None,
+    *,
+    seed: int = 0,
+    epochs: int,
+    batch: int = 50,
+    lr: float = 4e-3,
+    weight_decay: float = 0.02,
+    smoothing: float = 0.1,
+    on_epoch: Callable[[int, float], Any] | None = None,
+) -> None:
+    """Trains ``model`` in place: AdamW on one cycle of the learning rate, label smoothing.
+
+    vary(batch, generator) changes each batch before it is learnt. on_epoch(epoch, loss) is called
+    after each epoch.
+    """
+    generator = torch.Generator().manual_seed(seed)
     model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=weight_decay)
     steps = len(images) // batch
@@ -181,8 +228,8 @@ def fit(
         order, total = torch.randperm(len(images), generator=generator), 0.0
         for index in order[: steps * batch].split(batch):
             x = images[index]
-            if affine:
-                x = random_affine(x, generator, **affine)
+            if vary:
+                x = vary(x, generator)
             x = x.contiguous(memory_format=torch.channels_last)
             loss = F.cross_entropy(model(x), labels[index], label_smoothing=smoothing)
             optimizer.zero_grad(set_to_none=True)
@@ -192,10 +239,13 @@ def fit(
             total += loss.item()
         if on_epoch:
             on_epoch(epoch, total / steps)
-    return model.eval()
 
 
-def save(path: str | os.PathLike, classifier: Classifier, classes: tuple[str, ...] = ()) -> Path:
+def save(
+    path: str | os.PathLike,
+    classifier: Classifier | SoundClassifier,
+    classes: tuple[str, ...] = (),
+) -> Path:
     """Writes ``classifier`` as float16 safetensors, atomically; returns the path."""
     from safetensors.torch import save_file
 
@@ -219,7 +269,7 @@ def save(path: str | os.PathLike, classifier: Classifier, classes: tuple[str, ..
 
 
 def locate(name: str | os.PathLike) -> Path:
-    """The file of a shipped classifier ("digits", "fashion"), or ``name`` where it is a file."""
+    """The file of a shipped classifier (see ``NAMES``), or ``name`` where it is a file."""
     path = Path(name)
     if path.suffix == ".safetensors":
         if not path.is_file():
@@ -245,7 +295,9 @@ def facts(name: str) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
 
 
-def load(name: str | os.PathLike, device: str | torch.device = "cpu") -> Classifier:
+def load(
+    name: str | os.PathLike, device: str | torch.device = "cpu"
+) -> Classifier | SoundClassifier:
     """The classifier called ``name``, or in the file of that name, in evaluation mode.
 
     A shipped one must have the checksum that its JSON records. Raises CheckpointError, with the
@@ -272,8 +324,11 @@ def load(name: str | os.PathLike, device: str | torch.device = "cpu") -> Classif
             f"{path} holds no classifier of this course: its format is {text.get('format')!r}, "
             f"and {FORMAT!r} is wanted"
         )
+    from undiffuse.sound_classifiers import SoundClassifier
+
     try:
-        model = Classifier(**json.loads(text["options"]))
+        options = json.loads(text["options"])
+        model = (SoundClassifier if "rate" in options else Classifier)(**options)
         model.load_state_dict({k: v.float() if v.is_floating_point() else v
                                for k, v in weights.items()})  # fmt: skip
     except (KeyError, ValueError, TypeError, RuntimeError) as error:

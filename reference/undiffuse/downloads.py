@@ -1,13 +1,16 @@
-"""The full sets, for whoever wants more than the 10,000 images that come with the course.
+"""Sets that do not come with the course: the full sets of images, and spoken digits.
 
     downloads.fetch("mnist")                     get the files (asks the network, shows progress)
     downloads.load("mnist")                      read them: an ImageSet with splits train and test
-    python -m undiffuse.downloads mnist          the same as fetch, from a terminal
+    downloads.load("fsdd")                       spoken digits: an AudioSet, split for judging
+    downloads.fsdd("train")                      the same as tensors in [-1, 1]
+    python -m undiffuse.downloads fsdd           the same as fetch, from a terminal
 
-Nothing in the lessons needs them, and nothing is fetched unless ``fetch`` is called or ``load`` is
-told ``download=True``. Every file is checked against its SHA-256. A download that was cut goes on
-where it stopped. Files lie in the folder that UNDIFFUSE_DOWNLOADS names, or in the user's cache,
-in a folder for each set; files that are put there by hand are used as they are.
+Only training on speech needs one of them ("fsdd"); what was made from it comes with the course.
+Nothing is fetched unless ``fetch`` is called or ``load`` is told ``download=True``. Every file is
+checked against its SHA-256. A download that was cut goes on where it stopped. Files lie in the
+folder that UNDIFFUSE_DOWNLOADS names, or in the user's cache, in a folder for each set; files that
+are put there by hand are used as they are.
 
 CIFAR-10 is published as Python pickles. They are not unpickled: a pickle can run code. A reader
 that knows nothing but numbers, bytes, lists and dicts takes the arrays out of them.
@@ -27,11 +30,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from undiffuse import _fsdd
 from undiffuse._transfer import TransferFailed, transfer
-from undiffuse.data import DamagedData, DataNotFound, ImageSet
+from undiffuse.data import AudioSet, DamagedData, DataNotFound, ImageSet, _waves
+
+if TYPE_CHECKING:
+    import torch
 
 CLOTHES = "T-shirt/top,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"
 THINGS = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
@@ -54,7 +62,9 @@ class Remote:
     """A set that can be downloaded.
 
     files: name -> SHA-256, each at ``address`` + name; shipped: the set that comes with the course
-    and serves instead; reader: how ``load`` reads it, "idx", "cifar" or "" for files only
+    and serves instead; reader: how ``load`` reads it, "idx", "cifar", "fsdd" or "" for files only
+    archive: the file at ``address`` that holds all of them; its own bytes may change (the host
+        packs it anew), so that the files in it are checked, each, and not the archive
     """
 
     address: str
@@ -65,6 +75,7 @@ class Remote:
     classes: tuple[str, ...] = ()
     shipped: str = ""
     reader: str = ""
+    archive: str = ""
 
 
 def _idx(*sha256: str) -> dict[str, str]:
@@ -128,6 +139,17 @@ SETS: dict[str, Remote] = {
         about="spoken words, one second each at 16 kHz; its ten digits are the set SC09",
         size="2.4 GB",
     ),
+    "fsdd": Remote(
+        address="https://github.com/Jakobovski/free-spoken-digit-dataset/archive/",
+        files={},  # data/audio/fsdd_SHA256SUMS has the 3,000 of them
+        licence="CC BY-SA 4.0, Zohar Jackson and others",
+        about="spoken digits, 3,000 recordings of six speakers at 8 kHz",
+        size="16 MB",
+        classes=tuple("0123456789"),
+        shipped="speech_prompts8k",
+        reader="fsdd",
+        archive="v1.0.10.tar.gz",
+    ),
 }
 
 
@@ -151,7 +173,7 @@ def fetch(
 ) -> dict[str, Path]:
     """Get the files of a set, those that are not here yet, and check all of them.
 
-    name: "mnist", "fashion", "cifar10" or "speech_commands"; progress: a bar for each file
+    name: "mnist", "fashion", "cifar10", "speech_commands" or "fsdd"; progress: a bar for each file
     retries: how often to try again after a failure that may pass (a cut or refused connection, a
         server's error); the pause before each is doubled, from ``pause`` seconds
     timeout: seconds without a byte after which a connection counts as cut
@@ -162,6 +184,9 @@ def fetch(
     """
     remote = _remote(name)
     place = folder() / name
+    how = {"progress": progress, "retries": retries, "timeout": timeout, "pause": pause}
+    if remote.archive:
+        return _fetch_fsdd(remote, how)
     paths = {}
     for file, sha256 in remote.files.items():
         path = paths[file] = place / file
@@ -170,15 +195,7 @@ def fetch(
             continue
         address = remote.address + file
         try:
-            got = transfer(
-                address,
-                path,
-                sha256,
-                progress=progress,
-                retries=retries,
-                timeout=timeout,
-                pause=pause,
-            )
+            got = transfer(address, path, sha256, **how)
         except TransferFailed as e:
             raise DownloadFailed(_failure(name, remote, path, address, sha256, str(e))) from e
         if got != sha256:
@@ -189,10 +206,35 @@ def fetch(
     return paths
 
 
-def load(name: str, *, download: bool = False, progress: bool = True) -> ImageSet:
+def fsdd(
+    split: str = "train", n: int | None = None, peak: float | None = 0.95
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Spoken digits at 8 kHz (FSDD): clips and digits of a split, ready for a model.
+
+    split: "train", "validation", "reference", "held_out" and "features" as for ``data.digits``,
+    of five speakers, no recording in two of them; "unheard", a sixth speaker, whom neither models
+    nor classifiers hear. n: how many, the first n of the split (stratified by digit and speaker),
+    or None for all. peak: what the loudest sample of each clip is scaled to, since the speakers'
+    levels differ by 20 dB; None leaves the level as recorded.
+
+    Returns audio float32 (N, 1, 8192) in [-1, 1], silent after the word, and digits int64 (N,).
+    What is longer than 8,192 samples is cut. Raises what ``load`` raises.
+    """
+    import torch
+
+    audio, labels = load("fsdd").take(split, n)
+    x = _waves(audio)
+    if peak is not None:
+        x = x * (peak / x.abs().amax(-1, keepdim=True).clamp(min=1 / 32768))
+    return x, torch.from_numpy(labels.astype(np.int64))
+
+
+def load(name: str, *, download: bool = False, progress: bool = True) -> ImageSet | AudioSet:
     """A full set, with splits "train" and "test": ``load("mnist").take("train", 1000)``.
 
-    name: "mnist", "fashion" or "cifar10"; images are uint8, (N, 28, 28) or (N, 3, 32, 32)
+    name: "mnist", "fashion" or "cifar10"; images are uint8, (N, 28, 28) or (N, 3, 32, 32). Or
+    "fsdd", an ``AudioSet`` whose splits are those of ``fsdd``, with ``speaker`` and ``take`` in
+    ``more``; its recordings are also found in audio/fsdd/recordings of the downloads' folder.
     download: whether files that are missing may be fetched
 
     The sets that come with the course are parts of these: what was trained on ``mnist`` may not be
@@ -202,6 +244,8 @@ def load(name: str, *, download: bool = False, progress: bool = True) -> ImageSe
     remote = _remote(name)
     if not remote.reader:
         raise ValueError(f"{name} is not a set of images: fetch({name!r}) gives its files")
+    if remote.archive:
+        return _load_fsdd(remote, download, progress)
     if download:
         paths = fetch(name, progress=progress)
     else:
@@ -316,6 +360,45 @@ def _cifar_batch(file) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
+def _fetch_fsdd(remote: Remote, how: dict) -> dict[str, Path]:
+    place = _fsdd.find(folder()) or folder() / _fsdd.PLACES[0]
+    if _fsdd.missing(place if place.is_dir() else None):
+        archive, address = folder() / "fsdd" / remote.archive, remote.address + remote.archive
+        try:
+            transfer(address, archive, None, **how)
+        except TransferFailed as e:
+            raise DownloadFailed(_failure("fsdd", remote, archive, address, "", str(e))) from e
+        try:
+            _fsdd.unpack(archive, place)
+        except _fsdd.Odd as e:
+            raise DamagedDownload(
+                f"{address} gave an archive that is not the published set, and it was removed: {e}"
+            ) from e
+        finally:
+            archive.unlink(missing_ok=True)
+    for name, sha256 in _fsdd.sums().items():
+        _verify(place / name, sha256)
+    return {name: place / name for name in _fsdd.sums()}
+
+
+def _load_fsdd(remote: Remote, download: bool, progress: bool) -> AudioSet:
+    if download:
+        fetch("fsdd", progress=progress)
+    place = _fsdd.find(folder())
+    lacking = _fsdd.missing(place)
+    if lacking:
+        where = place or folder() / _fsdd.PLACES[0]
+        raise NotDownloaded(
+            f"{where / lacking[0]} is missing, and {len(lacking) - 1:,} more: fsdd "
+            f"({remote.about}, {remote.size}) has not been downloaded. downloads.fetch('fsdd') "
+            "gets it; data.speech_prompts() has ten spoken digits that need no download."
+        )
+    try:
+        return _fsdd.read(place)
+    except _fsdd.Odd as e:
+        raise DamagedDownload(f"{e}.\nRemove it and fetch it again.") from e
+
+
 def _remote(name: str) -> Remote:
     if name not in SETS:
         raise ValueError(f"no download is called {name!r}: there are {', '.join(SETS)}")
@@ -332,7 +415,7 @@ def _verify(path: Path, sha256: str) -> None:
         )
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4096)
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
@@ -344,12 +427,21 @@ def _failure(name, remote, path, address, sha256, reason) -> str:
         if remote.shipped
         else ""
     )
+    if remote.archive:
+        needs = "Only training on speech needs it."
+        by_hand = (
+            f"If you have the set, put its recordings in\n  {folder() / _fsdd.PLACES[0]}\nor name "
+            f"a folder that has {_fsdd.PLACES[0]} in UNDIFFUSE_DOWNLOADS."
+        )
+    else:
+        needs = "Nothing else in the course needs it."
+        by_hand = (
+            f"If you have the file, put it at\n  {path}\n(SHA-256 {sha256}), or name a folder that "
+            f"has {name}/{path.name} in UNDIFFUSE_DOWNLOADS."
+        )
     return (
         f"{path.name} of {name} could not be downloaded.\n"
-        f"  tried: {address}\n  {reason}\n"
-        f"Nothing else in the course needs it. {instead}\n"
-        f"If you have the file, put it at\n  {path}\n(SHA-256 {sha256}), or name a folder that has "
-        f"{name}/{path.name} in UNDIFFUSE_DOWNLOADS."
+        f"  tried: {address}\n  {reason}\n{needs} {instead}\n{by_hand}"
     )
 
 
@@ -362,7 +454,8 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         for name in arguments:
-            for path in fetch(name).values():
+            paths = list(fetch(name).values())
+            for path in paths if len(paths) < 10 else [paths[0].parent]:
                 print(path)
     except (OSError, ValueError, DamagedData) as e:
         print(e, file=sys.stderr)

@@ -270,9 +270,25 @@ def linear_schedule(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0
     return discrete_schedule(betas, name="linear")
 
 
-def cosine_schedule(s: float = 0.008) -> Schedule:
-    """alpha ** 2 = ``cosine_alpha_bar(t, s)``, sigma ** 2 the rest: no noise at t = 0."""
-    return _variance_preserving("cosine", lambda t: cosine_alpha_bar(t, s))
+def cosine_schedule(s: float = 0.008, shift: float = 0.0) -> Schedule:
+    """alpha ** 2 = ``cosine_alpha_bar(t, s)``, sigma ** 2 the rest: no noise at t = 0.
+
+    shift: added to log SNR at every time, where data are larger or smaller than those that the
+    schedule was made for (Hoogeboom et al. 2023, "Simple diffusion", section 3.1; how much is
+    ``sound.shift_schedule`` of 0). Below 0 is more noise. Raises ValueError for a shift that is not
+    finite or an s below 0.
+    """
+    if not math.isfinite(shift):
+        raise ValueError(f"shift must be finite, got {shift}")
+    if shift == 0:
+        return _variance_preserving("cosine", lambda t: cosine_alpha_bar(t, s))
+    factor = math.exp(shift)
+
+    def moved(t: torch.Tensor) -> torch.Tensor:
+        signal = factor * cosine_alpha_bar(t, s)
+        return signal / (signal + 1 - cosine_alpha_bar(t, s))
+
+    return _variance_preserving("cosine", moved)
 
 
 def sigmoid_schedule(start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> Schedule:

@@ -254,6 +254,7 @@ def test_the_table_is_complete():
     for name, remote in downloads.SETS.items():
         assert remote.address.startswith("http") and remote.address.endswith("/")
         assert all(len(sha) == 64 and int(sha, 16) for sha in remote.files.values()), name
+        assert bool(remote.files) != bool(remote.archive), name
         assert remote.licence and remote.about and remote.size
         if remote.reader:
             assert len(remote.classes) == 10 and remote.shipped in data.sets()

@@ -275,3 +275,26 @@ GOOD = torch.tensor([0.1, 0.2])
 def test_bad_input_is_named(error, says, call):
     with pytest.raises(error, match=says):
         call()
+
+
+@pytest.mark.parametrize("shift", [-2.3, 1.7])
+def test_a_shifted_cosine_has_another_log_snr_at_every_time(shift):
+    t = torch.linspace(0, 1, 41, dtype=torch.float64)
+    plain, moved = sc.cosine_schedule(), sc.cosine_schedule(shift=shift)
+    inside = slice(1, -1)  # at both ends log SNR is infinite
+    torch.testing.assert_close(
+        moved.log_snr(t)[inside], plain.log_snr(t)[inside] + shift, rtol=1e-9, atol=1e-9
+    )
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(moved.alpha(ends), torch.tensor([1.0, 0.0]).double())
+    torch.testing.assert_close(moved.alpha(t) ** 2 + moved.sigma(t) ** 2, torch.ones_like(t))
+    levels = moved.log_snr(moved.time(torch.tensor([-8.0, 0.0, 8.0], dtype=torch.float64)))
+    torch.testing.assert_close(levels, torch.tensor([-8.0, 0.0, 8.0], dtype=torch.float64))
+
+
+def test_a_shift_of_nothing_changes_no_bit_and_nan_is_refused():
+    t = torch.linspace(0, 1, 11)
+    plain, moved = sc.cosine_schedule(), sc.cosine_schedule(shift=0.0)
+    assert torch.equal(plain.alpha(t), moved.alpha(t)) and plain.name == moved.name
+    with pytest.raises(ValueError, match="shift must be finite, got nan"):
+        sc.cosine_schedule(shift=float("nan"))

@@ -1,0 +1,135 @@
+"""What a recipe's ``data`` means: which set, read how, of what kind, and at what rate.
+
+    source("drums").take("train", 64)       audio (64, 1, 8192) and labels (64,)
+
+One table, so that training, sampling and judging agree about a set. A label is one whole number;
+where it says two things, as a note's family and key, ``note_labels`` and ``note_parts`` pack and
+unpack it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from undiffuse import data, downloads
+
+LOWEST_KEY, KEYS = 24, 85  # the notes lie from C1 to C8
+FAMILIES = 13
+MEL = {"rate": 8000, "n_mels": 64, "n_fft": 256, "hop": 64}
+MEL_FRAMES = 128  # of 129; the last one is centred where the clip ends
+
+Take = Callable[..., tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A set that models can be trained on.
+
+    take(split, n) gives samples float32 (N, C, ...) in [-1, 1] and labels int64 (N,). kind:
+    "image", "sound" (waveforms (N, 1, L)) or "mel" (log-mel spectrograms (N, 1, n_mels, frames)).
+    classes: how many labels there are; factors: the sizes of what a label is packed from, if it is.
+    rate: of the sound, Hz. judge: which classifier judges it, "" for none. shipped: whether it
+    comes with the course.
+    """
+
+    name: str
+    take: Take
+    kind: str
+    classes: int
+    rate: int | None = None
+    judge: str = ""
+    factors: tuple[int, ...] | None = None
+    shipped: bool = True
+
+
+def note_labels(family: torch.Tensor, midi: torch.Tensor) -> torch.Tensor:
+    """(N,) int64 labels that say both: family * 85 + (midi - 24). Undone by ``note_parts``.
+
+    family: (N,) int64 in 0..12; midi: (N,) int64 in 24..108. ValueError for others.
+    """
+    if family.numel() and not (0 <= int(family.min()) and int(family.max()) < FAMILIES):
+        raise ValueError(f"families are 0 to {FAMILIES - 1}, got {family.tolist()}")
+    key = midi - LOWEST_KEY
+    if key.numel() and not (0 <= int(key.min()) and int(key.max()) < KEYS):
+        raise ValueError(
+            f"keys are {LOWEST_KEY} to {LOWEST_KEY + KEYS - 1}, got {int(midi.min())} to "
+            f"{int(midi.max())}"
+        )
+    return family * KEYS + key
+
+
+def note_parts(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(family, midi), both (N,) int64, of labels (N,) made by ``note_labels``."""
+    return labels // KEYS, labels % KEYS + LOWEST_KEY
+
+
+def log_mels(audio: torch.Tensor) -> torch.Tensor:
+    """Log-mel spectrograms (N, 1, 64, 128) in about [-1, 1] of clips (N, 1, 8192) at 8 kHz.
+
+    64 bands and a frame every 64 samples; ``sounds_of`` goes back.
+    """
+    from undiffuse.transforms import log_mel, log_mel_to_model_range
+
+    found = torch.cat([log_mel(x, **MEL) for x in audio.split(100)])
+    return log_mel_to_model_range(found)[..., :MEL_FRAMES].clamp(-1, 1)
+
+
+def sounds_of(
+    mels: torch.Tensor, generator: torch.Generator | None = None, iterations: int = 60
+) -> torch.Tensor:
+    """Clips (N, 1, 8192) in [-1, 1] whose ``log_mels`` are about these, by Griffin-Lim."""
+    from undiffuse import transforms
+
+    last = torch.full_like(mels[..., :1], -1.0)
+    log = transforms.log_mel_from_model_range(torch.cat([mels, last], -1))
+    silent = log <= transforms.LOW
+    mel = log.exp().masked_fill(silent, 0.0)
+    filters = transforms.mel_filterbank(MEL["n_mels"], MEL["n_fft"], MEL["rate"]).to(mel)
+    parts = []
+    for some in mel.split(50):
+        magnitude = transforms.mel_to_magnitude(some, filters)
+        parts.append(
+            transforms.griffin_lim(
+                magnitude, iterations, generator, MEL["n_fft"], MEL["hop"], momentum=0.9
+            )
+        )
+    x = torch.cat(parts)
+    return x / x.abs().amax(-1, keepdim=True).clamp(min=1.0)
+
+
+def _notes(split: str = "train", n: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    x, family, midi = data.notes(split, n)
+    return x, note_labels(family, midi)
+
+
+def _fsdd_mel(split: str = "train", n: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    x, digit = downloads.fsdd(split, n)
+    return log_mels(x), digit
+
+
+SOURCES = {
+    s.name: s
+    for s in (
+        Source("digits", data.digits, "image", 10, judge="digits"),
+        Source("fashion", data.fashion, "image", 10, judge="fashion"),
+        Source("drums", data.drums, "sound", 8, 16000, "drums"),
+        Source("notes", _notes, "sound", FAMILIES * KEYS, 8000, "notes", (FAMILIES, KEYS)),
+        Source("fsdd", downloads.fsdd, "sound", 10, 8000, "fsdd", shipped=False),
+        Source("fsdd-mel", _fsdd_mel, "mel", 10, 8000, "fsdd", shipped=False),
+    )
+}
+
+
+def source(name: str) -> Source:
+    """The source called ``name``; ValueError with the nearest for one that is not there."""
+    if name not in SOURCES:
+        near = difflib.get_close_matches(str(name), SOURCES, 1)
+        raise ValueError(
+            f"data must be one of {', '.join(SOURCES)}, got {name!r}"
+            + (f"; did you mean {near[0]}?" if near else "")
+        )
+    return SOURCES[name]
