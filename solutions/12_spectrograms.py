@@ -1019,10 +1019,9 @@ if fsdd is not None:
     judge_clips, judge_digits, judge_speakers, _ = (torch.cat(p) for p in zip(*parts))
     NEW = int(parts[1][2][0])  # the speaker of "unheard"
     held = speech("held_out", budget(full=100, small=10))
-    with torch.no_grad():
-        said = transcribe_and_score(
-            fit_listener, judge_clips, judge_digits, judge_speakers, NEW, held[0], held[1]
-        )
+    said = transcribe_and_score(
+        fit_listener, judge_clips, judge_digits, judge_speakers, NEW, held[0], held[1]
+    )
     print(f"of new recordings of known speakers it understands {said['accuracy']:.1%}, of the "
           f"speaker whom it has never heard {said['reals']:.1%}")  # fmt: skip
 else:
@@ -1106,11 +1105,10 @@ else:
     for way, runs in talkers.items():
         spoken[way] = [say(way, run, asked, seed) for seed, run in zip(SEEDS, runs)]
     made = torch.cat([torch.cat(x) for x in spoken.values()])
-    with torch.no_grad():
-        said = transcribe_and_score(
-            fit_listener, judge_clips, judge_digits, judge_speakers, NEW,
-            made, asked.repeat(len(made) // len(asked)),
-        )  # fmt: skip
+    said = transcribe_and_score(
+        fit_listener, judge_clips, judge_digits, judge_speakers, NEW,
+        made, asked.repeat(len(made) // len(asked)),
+    )  # fmt: skip
     right = (said["heard"].reshape(len(WAYS), len(SEEDS), -1) == asked).double().mean(2)
     for way, shares in zip(WAYS, right.tolist()):
         print(f"{way:17} understood: " + ", ".join(f"{s:.0%}" for s in shares)
