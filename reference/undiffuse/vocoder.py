@@ -3,7 +3,8 @@
 ``MelVocoder`` is called like every denoiser, ``(x_t, t, cond)``, with the mel as ``cond``, so that
 schedules, losses, training and samplers are those of images. What it learns are not plain sounds
 but ``MelLevels.flatten`` of them: speech is a thousand times as loud in a vowel as in the pause
-before it, and the mel says so; a network that is told need not learn it.
+before it, and at low frequencies as at high ones, and the mel says so; a network that is told need
+not learn it.
 
 Log-mel spectrograms are those of ``transforms.log_mel`` in model range
 (``transforms.log_mel_to_model_range``), (B, n_mels, frames); frame i is centred on sample i * hop.
@@ -25,8 +26,6 @@ from undiffuse.schedules import Schedule
 from undiffuse.transforms import log_mel, log_mel_from_model_range, log_mel_to_model_range
 from undiffuse.transforms import mel_filterbank as _mel_filterbank
 from undiffuse.wavenets import TIME_SCALE, TIME_WAVES, GatedResBlock1d, dilations
-
-QUIETEST = 1e-5  # no gain falls below it: a third of a bit of 16-bit sound
 
 
 class MelConditioner(nn.Module):
@@ -135,72 +134,97 @@ class MelVocoder(nn.Module):
 
 
 class MelLevels:
-    """Takes out of a sound what its mel already says about how loud it is, and puts it back.
+    """Takes out of a sound what its mel already says of its spectrum, and puts it back.
 
-    ``flatten`` pre-emphasises the sound (y[n] = x[n] - emphasis x[n - 1], which lifts the weak high
-    frequencies of speech) and divides each sample by the deviation that the mel lets expect there:
-    the result has about variance 1 in loud and in soft places. ``restore`` is the exact inverse
-    (up to rounding). The idea of a prior whose size follows from the mel is that of PriorGrad (Lee
-    et al. 2022); there the noise is scaled, here, which is the same, the data.
+    ``flatten`` divides each frequency at each time by the deviation that the mel lets expect there,
+    so that what is left has about variance 1 everywhere, in loud and soft places, high and low;
+    ``restore`` multiplies by it again. White noise, restored, is noise with about this mel. That
+    the noise of a vocoder should be shaped by the mel is the idea of PriorGrad (Lee et al. 2022)
+    and SpecGrad (Koizumi et al. 2022); here, which comes to the same, the data are.
+
+    Both go over the modified cosine transform (MDCT; Princen, Johnson, Bradley 1987) with a sine
+    window of two hops: it is orthogonal, so that white noise stays white, and ``restore`` undoes
+    ``flatten`` up to rounding, but for the first hop of a sound and from its last whole hop on,
+    where frames lap over its ends.
     """
 
     def __init__(
-        self,
-        rate: float = 8000,
-        n_mels: int = 64,
-        n_fft: int = 256,
-        hop: int = 64,
-        emphasis: float = 0.9,
+        self, rate: float = 8000, n_mels: int = 64, n_fft: int = 256, hop: int = 64
     ) -> None:
-        if not 0 <= emphasis < 1:
-            raise ValueError(f"emphasis must lie in [0, 1), got {emphasis}")
         self.rate, self.n_mels, self.n_fft, self.hop = rate, n_mels, n_fft, hop
-        self.emphasis = emphasis
         filters = _mel_filterbank(n_mels, n_fft, rate, dtype=torch.float64)
-        shares = filters / filters.sum(0).clamp(min=1e-12)  # of each bin, how it belongs to bands
-        means = 1 / filters.sum(1)
-        angle = 2 * math.pi * torch.arange(n_fft // 2 + 1, dtype=torch.float64) / n_fft
-        response = 1 + emphasis**2 - 2 * emphasis * angle.cos()  # |1 - emphasis e^-ia| squared
-        twice = torch.full_like(angle, 2.0)
-        twice[[0, -1]] = 1.0
+        bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * (rate / n_fft)
+        total = filters.sum(1)
+        centres = (filters @ bins) / total
+        places = (torch.arange(hop, dtype=torch.float64) + 0.5) * (rate / 2 / hop)
+        right = torch.searchsorted(centres, places).clamp(1, n_mels - 1)
+        share = (places - centres[right - 1]) / (centres[right] - centres[right - 1])
+        share = share.clamp(0, 1)[:, None]
+        rows = torch.eye(n_mels, dtype=torch.float64)
+        self._between = rows[right - 1] * (1 - share) + rows[right] * share  # (hop, n_mels)
         window = torch.hann_window(n_fft, dtype=torch.float64)
-        weight = twice * response / (n_fft * window.square().sum())  # Parseval
-        self._power = (shares @ weight) * means.square()  # (n_mels,), of mel squared
+        # A bin of white noise of variance 1 has this mean magnitude (Rayleigh's).
+        noise = math.sqrt(math.pi) / 2 * window.square().sum().sqrt()
+        self._unit = (total * noise).log()  # (n_mels,), log-mel of that noise
 
     def mel(self, x: torch.Tensor) -> torch.Tensor:
         """Log-mel in model range of sounds (..., L): (..., n_mels, frames)."""
         return log_mel_to_model_range(log_mel(x, self.rate, self.n_mels, self.n_fft, self.hop))
 
-    def gain(self, mel: torch.Tensor, length: int) -> torch.Tensor:
-        """Deviation of the emphasised sound that the mel lets expect: (..., length), above 0.
+    def gain(self, mel: torch.Tensor, frames: int | None = None) -> torch.Tensor:
+        """Deviation that the mel lets expect: (..., frames, hop), in hop bands of equal width.
 
-        mel: log-mel in model range (..., n_mels, frames). Between frames its logarithm is linear.
+        mel: log-mel in model range (..., n_mels, frames). frames: more are held, others cut.
         """
         require_float("mel", mel)
-        if mel.ndim < 2 or mel.shape[-2] != self.n_mels:
+        if mel.ndim < 2 or mel.shape[-2] != self.n_mels or not mel.shape[-1]:
             raise ValueError(f"mel must be (..., {self.n_mels}, frames), got {tuple(mel.shape)}")
-        power = self._power.to(mel) @ (2 * log_mel_from_model_range(mel)).exp()
-        level = 0.5 * power.clamp(min=QUIETEST**2).log()
-        return lines(level[..., None, :], self.hop, length)[..., 0, :].exp()
+        level = log_mel_from_model_range(mel) - self._unit.to(mel)[:, None]
+        level = (self._between.to(mel) @ level).transpose(-1, -2)
+        if frames is not None:
+            place = torch.arange(frames, device=mel.device).clamp(max=level.shape[-2] - 1)
+            level = level[..., place, :]
+        return level.exp()
 
     def flatten(self, x: torch.Tensor, mel: torch.Tensor) -> torch.Tensor:
         """Sounds (..., L) with their mel (..., n_mels, frames), as the vocoder learns them."""
-        require_float("x", x)
-        before = F.pad(x, (1, 0))[..., :-1]
-        return (x - self.emphasis * before) / self.gain(mel, x.shape[-1])
+        c = mdct(require_float("x", x), self.hop)
+        return imdct(c / self.gain(mel, c.shape[-2]), x.shape[-1])
 
     def restore(self, z: torch.Tensor, mel: torch.Tensor) -> torch.Tensor:
         """The inverse of ``flatten``: (..., L)."""
-        require_float("z", z)
-        y = z * self.gain(mel, z.shape[-1])
-        if not self.emphasis:
-            return y
-        # 1 / (1 - a s) is the product of (1 + (a s)^(2^k)): a doubling filter, exact after log2 L.
-        share, step = self.emphasis, 1
-        while step < y.shape[-1] and share > 1e-12:
-            y = y + share * F.pad(y, (step, 0))[..., : y.shape[-1]]
-            share, step = share**2, 2 * step
-        return y
+        c = mdct(require_float("z", z), self.hop)
+        return imdct(c * self.gain(mel, c.shape[-2]), z.shape[-1])
+
+
+def mdct(x: torch.Tensor, bands: int) -> torch.Tensor:
+    """Modified discrete cosine transform with a sine window: (..., L) -> (..., frames, bands).
+
+    Frame i is centred on sample i * bands and 2 * bands long; zeros stand outside of x. Orthogonal:
+    lengths and inner products stay.
+    """
+    flat = x.reshape(-1, x.shape[-1])
+    flat = F.pad(flat, (bands, bands + -x.shape[-1] % bands))
+    made = flat.unfold(-1, 2 * bands, bands) @ _mdct_matrix(bands, x)
+    return made.reshape(*x.shape[:-1], *made.shape[1:])
+
+
+def imdct(c: torch.Tensor, length: int) -> torch.Tensor:
+    """The inverse of ``mdct``, cut to ``length``: (..., frames, bands) -> (..., length)."""
+    frames, bands = c.shape[-2:]
+    pieces = c.reshape(-1, frames, bands) @ _mdct_matrix(bands, c).T
+    first, second = F.pad(pieces, (0, 0, 0, 1)).split(bands, -1)
+    made = (first + second.roll(1, 1)).flatten(1)[:, bands : bands + length]
+    return made.reshape(*c.shape[:-2], length)
+
+
+def _mdct_matrix(bands: int, like: torch.Tensor) -> torch.Tensor:
+    """(2 * bands, bands): windowed cosines."""
+    n = torch.arange(2 * bands, dtype=torch.float64, device=like.device) + 0.5
+    k = torch.arange(bands, dtype=torch.float64, device=like.device) + 0.5
+    window = torch.sin(math.pi * n / (2 * bands))
+    cosines = torch.cos(math.pi / bands * (n[:, None] + bands / 2) * k)
+    return (window[:, None] * cosines * math.sqrt(2 / bands)).to(like.dtype)
 
 
 @torch.no_grad()
@@ -213,13 +237,13 @@ def vocode(
     *,
     kind: str = "v",
     solver: str = "ddim",
-    calls: int = 12,
+    calls: int = 25,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
     """Sounds for mels (B, n_mels, frames) in model range: (B, length), float32.
 
     length: hop * (frames - 1) if None. kind: what ``network`` predicts. solver, calls, generator:
-    of ``sampling.sample``.
+    of ``sampling.sample``, at levels even in time.
     """
     length = levels.hop * (mel.shape[-1] - 1) if length is None else length
     z = sample(
@@ -231,6 +255,7 @@ def vocode(
         calls=calls,
         cond=mel,
         generator=generator,
+        spacing="time",
         device=mel.device,
     )
     return levels.restore(z[:, 0], mel)
