@@ -618,8 +618,8 @@ plots.show(
     alt="Three spectrograms. The sound: a word, bright at low bins and dark elsewhere. Flat: about "
     "equally bright wherever there was any sound, with the fine stripes of the voice still to be "
     "seen. Noise: equally bright everywhere, without stripes.",
-    caption="What the vocoder has to make of the right picture is the middle one, not the left one: "
-    "only the fine structure, pulses and harmonics, is left to learn.",
+    caption="What the vocoder has to make of the right picture is the middle one, not the "
+    "left one: only the fine structure, pulses and harmonics, is left to learn.",
 )
 
 # %% [markdown]
