@@ -7,6 +7,7 @@ only the convolution is another one.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -173,6 +174,36 @@ class ClassConditioner(nn.Module):
                 f"{int(y.min())} to {int(y.max())}"
             )
         return self.rows(y)
+
+
+class FactoredConditioner(nn.Module):
+    """A label that says several things at once: the sum of an embedding row for each of them.
+
+    factors: how many values each thing has, such as (13, 85) for the family and the key of a note.
+    forward(y (B,) int64 in [0, product of factors]) -> (B, dim): y is taken apart like the digits
+    of a number, the last thing changing fastest. So what is learnt of a key serves all families,
+    and pairs that were never seen can be asked for. The null label is the product (``self.null``),
+    with a null row of each. Raises ValueError for labels outside.
+    """
+
+    def __init__(self, factors: Sequence[int], dim: int) -> None:
+        super().__init__()
+        self.factors = tuple(factors)
+        self.classes = self.null = math.prod(self.factors)
+        self.rows = nn.ModuleList(nn.Embedding(n + 1, dim) for n in self.factors)
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        if y.numel() and (int(y.min()) < 0 or int(y.max()) > self.null):
+            raise ValueError(
+                f"labels must be 0 to {self.classes - 1}, or {self.null} for none; got "
+                f"{int(y.min())} to {int(y.max())}"
+            )
+        none = y == self.null
+        found, rest = [], y
+        for n, rows in zip(reversed(self.factors), reversed(self.rows)):
+            found.append(rows(torch.where(none, n, rest % n)))
+            rest = rest // n
+        return torch.stack(found).sum(0)
 
 
 class PatchStem(nn.Module):

@@ -21,7 +21,6 @@ from undiffuse._files import replacing
 from undiffuse.recipes import Recipe, from_dict
 from undiffuse.schedules import Schedule
 from undiffuse.training import CheckpointError
-from undiffuse.unet import UNet
 
 FORMAT = "undiffuse-1"
 
@@ -148,7 +147,7 @@ def load(name: str | os.PathLike, device: str | torch.device = "cpu") -> Checkpo
     for key, value in weights.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise CheckpointError(f"{path} is damaged: {key} holds NaN or infinite values")
-    model = UNet(in_channels=shape[0], dims=len(shape) - 1, **recipe.network)
+    model = recipe.make_network(shape)
     try:
         model.load_state_dict({k: v.float() for k, v in weights.items()})
     except RuntimeError as error:

@@ -1,8 +1,8 @@
 """Small classifiers whose features and labels judge the models: trained apart from all of them.
 
-``load("digits")`` gives a shipped one, of ``NAMES``; those of sounds are ``SoundClassifier``. They have seen only the split
-``features``, which no generative model is trained on or compared with, so that what they say of
-samples is the word of somebody who was not there when these were made.
+``load("digits")`` gives a shipped one, of ``NAMES``; those of sounds are ``SoundClassifier``. They
+have seen only the split ``features``, which no generative model is trained on or compared with, so
+that what they say of samples is the word of somebody who was not there when these were made.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Classifier(nn.Module):
     """Three stages of convolutions, a layer of features, and the classes.
 
     channels: of the images; classes; width: channels of the first stage, doubled in each further
-    one; size: pixels a side, or (rows, columns); dim: how many features; dropout: its share, while training.
+    one; size: pixels a side, or (rows, columns); dim: how many features; dropout: its share, while
+    training.
 
     The features are batch-normalised and taken before their ReLU, so that their distribution is
     smooth and every one of them has about the same spread: a Frechet distance of them is in units
@@ -293,6 +294,14 @@ def facts(name: str) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
+
+
+def class_names(name: str) -> tuple[str, ...]:
+    """What the classes of a classifier are called, in the order of its logits."""
+    from safetensors import safe_open
+
+    with safe_open(locate(name), framework="pt") as f:
+        return tuple(json.loads((f.metadata() or {}).get("classes", "[]")))
 
 
 def load(

@@ -116,7 +116,7 @@ def train(
     """
     from dataclasses import replace
 
-    from undiffuse import checkpoints, data, recipes, team, trainer
+    from undiffuse import checkpoints, recipes, team, trainer
 
     with told("lower batch in the recipe, or the network's channels"):
         chosen = recipes.load(recipe)
@@ -126,7 +126,12 @@ def train(
         if seconds is not None:
             changes["seconds"] = seconds
         chosen = replace(chosen, **changes)
-        take = getattr(data, chosen.data)
+        take = chosen.source.take
+        known = chosen.network.get("classes")
+        if known not in (None, chosen.source.classes):
+            raise recipes.RecipeError(
+                f"network: classes = {known}, but {chosen.data} has {chosen.source.classes}"
+            )
         x, labels = take("train", chosen.n)
         folder = out or Path("runs") / chosen.name
         file = folder / f"{chosen.name}.safetensors"
@@ -210,9 +215,18 @@ def sample(
         ),
     ] = None,
     label: Annotated[
-        int | None, typer.Option(help="One class for all; without it they come in turn.")
+        str | None,
+        typer.Option(
+            help="One class for all, by number or name (kick; of notes reed:69); without it they "
+            "come in turn."
+        ),
     ] = None,
-    grid: Annotated[Path | None, typer.Option(help="A .png file of all images.")] = None,
+    grid: Annotated[
+        Path | None, typer.Option(help="A .png file of all images, or spectrograms of sounds.")
+    ] = None,
+    wav: Annotated[
+        Path | None, typer.Option(help="A folder for sounds, as .wav files of 16 bits.")
+    ] = None,
     batch: Annotated[
         int, typer.Option(min=1, help="Samples at a time; what is drawn stays the same.")
     ] = 250,
@@ -220,18 +234,22 @@ def sample(
 ) -> None:
     """Draw samples from a trained network, shipped or your own.
 
-    Writes images (uint8), or audio (float32) with its rate, and labels. NAME is looked for in
-    data/checkpoints/; a file of your own that `course train` wrote may be named by its path, or
-    put there in place of a shipped one. A damaged file, or one of another program, is refused with
-    the reason.
+    Writes images (uint8), or audio (float32) with its rate, and labels. A model of spectrograms
+    also writes these (mel, in [-1, 1]); its audio is made of them by Griffin-Lim. NAME is looked
+    for in data/checkpoints/; a file of your own that `course train` wrote may be named by its path,
+    or put there in place of a shipped one. A damaged file, or one of another program, is refused
+    with the reason.
 
     Each sample has a random stream of its own: sample 7 of a seed is the same whatever --batch and
     --count, but for the last bits of sums, which may round differently.
 
     Example: course sample digits --count 100 --calls 20 --out digits.npz --grid digits.png
     """
-    if out is None and grid is None:
-        raise CommandError("name a file to write: --out FILE.npz or --grid FILE.png", USAGE)
+    if out is None and grid is None and wav is None:
+        raise CommandError(
+            "name a file to write: --out FILE.npz, --grid FILE.png or, of sounds, --wav FOLDER",
+            USAGE,
+        )
     for file, suffix in ((out, ".npz"), (grid, ".png")):
         if file is not None and file.suffix != suffix:
             raise CommandError(f"{file} must end with {suffix}", USAGE)
@@ -240,12 +258,12 @@ def sample(
 
     with told(f"lower --batch (it is {batch})"):
         found = checkpoints.load(name, find_device(device))
-        sound = len(found.shape) == 2
-        rate = found.facts.get("rate")
-        if sound and grid is not None:
-            raise CommandError(f"{found.name} makes sound: there is no --grid of it", USAGE)
-        if sound and rate is None:
+        kind, rate = draw.kind_of(found), draw.rate_of(found)
+        if kind == "image" and wav is not None:
+            raise CommandError(f"{found.name} makes images: there is no --wav of them", USAGE)
+        if kind != "image" and rate is None:
             raise CommandError(f"{found.name} does not say its sampling rate", INVALID)
+        chosen = None if label is None else label_of(label, found)
         sampling.steps_for(solver, calls)
         with bar(calls * count, found.name, "call") as shown:
             samples, labels = draw.draw(
@@ -255,19 +273,42 @@ def sample(
                 seed=seed,
                 solver=solver,
                 guidance=guidance,
-                label=label,
+                label=chosen,
                 batch=batch,
                 progress=shown.update,
             )
-        arrays = draw.arrays(samples, labels, rate)
-    main = "audio" if sound else "images"
+        if kind == "image":
+            arrays = draw.arrays(samples, labels)
+        else:
+            arrays = draw.arrays(draw.heard(found, samples, seed), labels, rate)
+        if kind == "mel":
+            arrays["mel"] = samples[:, 0].numpy()
+    main = "images" if kind == "image" else "audio"
     if out is not None:
         draw.save_arrays(out, arrays)
         shape = " x ".join(map(str, arrays[main].shape))
         typer.echo(f"{out}: {main} {shape}, {arrays[main].dtype}")
     if grid is not None:
-        draw.save_grid(grid, arrays[main])
-        typer.echo(f"{grid}: {count} images")
+        pixels = arrays[main] if kind == "image" else draw.spectrogram_pixels(arrays["audio"])
+        draw.save_grid(grid, pixels)
+        typer.echo(f"{grid}: {count} {'images' if kind == 'image' else 'spectrograms'}")
+    if wav is not None:
+        names = [f"{i:03d}" + ("" if labels is None else f"-{labels[i]}") for i in range(count)]
+        draw.save_sounds(wav, arrays["audio"], rate, names)
+        typer.echo(f"{wav}: {count} sounds")
+
+
+def label_of(text: str, found: Any) -> int:
+    """The label that ``--label`` means for a checkpoint."""
+    from undiffuse import classifiers
+    from undiffuse.sources import parse_label
+
+    source = found.recipe.source
+    if found.null != source.classes:  # of a set of one's own: numbers only
+        if not text.lstrip("-").isdigit():
+            raise ValueError(f"label must be a number for {found.name}, got {text!r}")
+        return int(text)
+    return parse_label(text, source, classifiers.class_names(source.judge))
 
 
 @app.command()
@@ -278,14 +319,16 @@ def networks() -> None:
 
     Example: course networks
     """
-    from undiffuse import presets
+    from undiffuse import presets, wavenets
 
-    names = list(presets.PRESETS)
-    width = max(map(len, names))
+    known = {name: (p, presets.build) for name, p in presets.PRESETS.items()}
+    known |= {name: (p, wavenets.build) for name, p in wavenets.PRESETS.items()}
+    width = max(map(len, known))
     typer.echo(f"{'name':<{width}}  {'parameters':>10}  {'MFLOP/call':>10}  sample       purpose")
-    for name in names:
-        chosen = presets.preset(name)
-        parameters, flops = presets.cost(name)
+    for name, (chosen, build) in known.items():
+        model = build(name)
+        parameters = presets.count_parameters(model)
+        flops = presets.flops_per_call(model, chosen.shape)
         shape = " x ".join(map(str, chosen.shape))
         typer.echo(
             f"{name:<{width}}  {parameters:>10,}  {flops / 1e6:>10,.1f}  {shape:<11}  "

@@ -1,10 +1,14 @@
-"""Samples from checkpoints: in batches, seeded per sample, as arrays, files and grids."""
+"""Samples from checkpoints: in batches, seeded per sample, as arrays, files and grids.
+
+Images are written as uint8, sounds as float32 with their rate. A model of log-mel spectrograms is
+heard through Griffin-Lim (``heard``).
+"""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ from undiffuse.checkpoints import Checkpoint
 from undiffuse.guidance import guided
 from undiffuse.process import from_model_range
 from undiffuse.sampling import sample
+from undiffuse.sources import sounds_of
 
 SPREAD = 2654435761  # odd, near 2^32 divided by the golden ratio
 
@@ -47,7 +52,8 @@ def draw(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """(samples (count, C, ...) float32 in [-1, 1], labels (count,) int64 or None).
 
-    Classes come in turn, 0, 1, 2, ..., unless ``label`` names one for all or ``labels`` (count,)
+    Classes come in turn, 0, 1, 2, ... (of notes: as in the split ``reference``, since most pairs of
+    family and key are on no instrument), unless ``label`` names one for all or ``labels`` (count,)
     one for each. Every sample has a random stream of its own (``generators``): what is drawn for a
     seed does not depend on ``batch``, but for the rounding of sums in the network. progress: called
     with the number of samples after each network call on them. guidance: None takes the scale that
@@ -98,6 +104,10 @@ def _labels(
             raise ValueError("give label, one for all, or labels, one for each; not both")
         labels = torch.full((count,), label)
     if labels is None:
+        source = checkpoint.recipe.source
+        if classes and source.factors and classes == source.classes:
+            found = source.take("reference")[1]
+            return found.repeat(-(-count // len(found)))[:count]
         return torch.arange(count) % classes if classes else None
     if len(labels) != count:
         raise ValueError(f"{len(labels)} labels were given for {count} samples")
@@ -111,6 +121,31 @@ def to_uint8(images: torch.Tensor) -> np.ndarray:
     """(N, C, H, W) in [-1, 1] as uint8 (N, H, W) for one channel, (N, H, W, C) for more."""
     pixels = from_model_range(images)
     return (pixels[:, 0] if pixels.shape[1] == 1 else pixels.permute(0, 2, 3, 1)).numpy()
+
+
+def kind_of(checkpoint: Checkpoint) -> str:
+    """What its samples are: "image", "sound" (N, C, L) or "mel" (N, 1, n_mels, frames)."""
+    if len(checkpoint.shape) == 2:
+        return "sound"
+    return "mel" if checkpoint.recipe.source.kind == "mel" else "image"
+
+
+def rate_of(checkpoint: Checkpoint) -> int | None:
+    """Hz of its sound: what the file says, else that of the set it was trained on; None for none"""
+    return checkpoint.facts.get("rate") or checkpoint.recipe.source.rate
+
+
+def heard(checkpoint: Checkpoint, samples: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """The sound (N, C, L) of samples: they themselves, or what spectrograms sound like.
+
+    seed: of the phases that Griffin-Lim begins with. ValueError for images.
+    """
+    kind = kind_of(checkpoint)
+    if kind == "image":
+        raise ValueError(f"{checkpoint.name} makes images, which have no sound")
+    if kind == "sound":
+        return samples
+    return sounds_of(samples, torch.Generator().manual_seed(seed))
 
 
 def arrays(
@@ -140,6 +175,35 @@ def save_arrays(path: str | os.PathLike, found: dict[str, np.ndarray]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def spectrogram_pixels(audio: np.ndarray, size: int = 128) -> np.ndarray:
+    """Clips (N, L) as pictures uint8 (N, about size, about size, 3), low frequencies below.
+
+    Each shows 80 dB below its own loudest place, so that quiet clips are seen as well; a silent
+    one is dark.
+    """
+    from matplotlib import colormaps
+
+    from undiffuse.transforms import stft_magnitude
+
+    x = torch.as_tensor(audio)
+    n_fft = min(2 * size, 2 ** int(math.log2(max(2, x.shape[-1]))))
+    magnitude = stft_magnitude(x, n_fft, max(1, x.shape[-1] // size))
+    top = magnitude.amax((1, 2), keepdim=True)
+    level = 1 + (magnitude / top.clamp(min=1e-9)).clamp(min=1e-4).log10() / 4
+    level = level.masked_fill(top < 1e-6, 0.0)[:, :size, :size].flip(1)
+    return (colormaps["magma"](level.numpy())[..., :3] * 255).round().astype(np.uint8)
+
+
+def save_sounds(
+    folder: str | os.PathLike, audio: np.ndarray, rate: int, names: Sequence[str]
+) -> None:
+    """Writes clips (N, L) or (N, C, L) as .wav files of 16 bits, one a name."""
+    from undiffuse.audio_files import write_audio
+
+    for clip, name in zip(audio, names, strict=True):
+        write_audio(Path(folder) / f"{name}.wav", clip if clip.ndim == 1 else clip.T, rate)
 
 
 def save_grid(path: str | os.PathLike, pixels: np.ndarray, columns: int | None = None) -> None:

@@ -1,8 +1,9 @@
-"""Judging images: samples in, all figures out, with their count, seeds, intervals and floor.
+"""Judging samples: images or sounds in, all figures out, with count, seeds, intervals and floor.
 
-``judge_images`` knows which classifier and which splits belong to a set of data, so that every
-figure of the course is made in the same way: the features of the shipped classifier, the split
-``reference`` to compare with, ``held_out`` for what real data get, ``train`` for nearness.
+``judge_images`` and ``judge_sounds`` know which classifier and which splits belong to a set of
+data, so that every figure of the course is made in the same way: the features of the shipped
+classifier, the split ``reference`` to compare with, ``held_out`` for what real data get, ``train``
+for nearness.
 
 Class shares move FD. Real digits with equally many of each class are further from the reference
 set than real digits with its shares, as a mixture in other proportions is another distribution
@@ -22,24 +23,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from undiffuse import classifiers, data
+from undiffuse import classifiers, data, sources
 from undiffuse.metrics import Quality, assess, bootstrap_ci, frechet_interval
 
-_SETS = {"digits": data.digits, "fashion": data.fashion}
+IMAGES = tuple(s.name for s in sources.SOURCES.values() if s.kind == "image")
+SOUNDS = tuple(s.name for s in sources.SOURCES.values() if s.kind == "sound")
 RESAMPLES = 200
 
 
 def labels_like(name: str, n: int) -> torch.Tensor:
     """n labels (n,) int64 in the shares of the set that ``name``'s samples are compared with.
 
-    name: "digits" or "fashion". The labels of the split ``reference`` in its order, again from
-    the start after the last: for n up to its size, ``judge_images`` compares with exactly as many
-    of each class. The order is mixed, and every beginning of it has the shares, too. Raises
-    ValueError for an unknown name or n below 1.
+    name: of a set, one of ``IMAGES`` or ``SOUNDS``. The labels of the split ``reference`` in its
+    order, again from the start after the last: for n up to its size, ``judge_images`` compares with
+    exactly as many of each class. The order is mixed, and every beginning of it has the shares,
+    too. Raises ValueError for an unknown name or n below 1.
     """
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
-    _, labels = _set(name)("reference")
+    _, labels = _set(name, (*IMAGES, *SOUNDS)).take("reference")
     return labels.repeat(-(-n // len(labels)))[:n]
 
 
@@ -66,12 +68,45 @@ def judge_images(
     Raises ValueError for images that are of the wrong shape, NaN, outside [-1, 1] or fewer than
     10, and for labels that do not fit.
     """
-    reals = _reals(data)
-    images = _images(images)
-    labels = None if labels is None else _labels(labels, len(images), reals.classes)
-    n = min(len(images), len(reals.reference))
-    images = images[:n]
-    features, logits = classifiers.examine(reals.judge, images)
+    reals = _reals(_set(data, IMAGES).name)
+    return _judge(_images(images), labels, reals, data, seeds, resamples)
+
+
+def judge_sounds(
+    audio: torch.Tensor | np.ndarray,
+    labels: torch.Tensor | np.ndarray | Sequence[int] | None,
+    data: str = "drums",
+    seeds: Iterable[int] = (),
+    resamples: int = RESAMPLES,
+) -> Quality:
+    """All figures of one set of sounds of ``data`` ("drums", "notes" or "fsdd").
+
+    audio: float (N, 1, 8192) or (N, 8192) in [-1, 1], at the rate of the set, as ``course sample``
+    writes it. labels: (N,), the class that each was asked to be, or None. Of notes they are
+    ``sources.note_labels``, and accuracy is that of the family; for pitch see
+    ``sound_metrics.pitch_error_cents``. Otherwise as ``judge_images``; n is at most the size of the
+    smaller of the splits ``reference`` and ``held_out``, which for sounds is small: read the
+    intervals. "fsdd" needs its download, or raises ``downloads.NotDownloaded``.
+
+    Raises ValueError for clips that are of the wrong shape, NaN, outside [-1, 1] or fewer than 10,
+    and for labels that do not fit.
+    """
+    reals = _reals(_set(data, SOUNDS).name)
+    return _judge(_clips(audio, reals.judge), labels, reals, data, seeds, resamples)
+
+
+def _judge(
+    samples: torch.Tensor,
+    labels: Any,
+    reals: _Reals,
+    data: str,
+    seeds: Iterable[int],
+    resamples: int,
+) -> Quality:
+    labels = None if labels is None else _labels(labels, len(samples), reals.source)
+    n = min(len(samples), len(reals.reference), len(reals.held_out))
+    samples = samples[:n]
+    features, logits = classifiers.examine(reals.judge, samples)
     quality = assess(features, reals.reference, reals.held_out, reals.train)
     found: dict[str, Any] = {"data": data, "seeds": tuple(int(s) for s in seeds)}
     if labels is not None:
@@ -90,16 +125,19 @@ def judge_images(
 def judge_draws(
     draw: Callable[[torch.Tensor, int], torch.Tensor],
     data: str = "digits",
-    n: int = 1000,
+    n: int | None = None,
     seeds: Iterable[int] = (0, 1, 2),
     resamples: int = RESAMPLES,
 ) -> list[Quality]:
     """The figures of several draws of one model, one ``Quality`` a seed.
 
-    draw(labels, seed) gives images (n, 1, 28, 28) for labels (n,), which are ``labels_like``.
+    draw(labels, seed) gives images (n, 1, 28, 28), or sounds (n, 1, L), for labels (n,), which are
+    ``labels_like``. n: None takes as many as there are reals to compare with.
     """
-    labels = labels_like(data, n)
-    return [judge_images(draw(labels, s), labels, data, (s,), resamples) for s in seeds]
+    reals = _reals(_set(data, (*IMAGES, *SOUNDS)).name)
+    labels = labels_like(data, n or min(len(reals.reference), len(reals.held_out)))
+    judge = judge_sounds if data in SOUNDS else judge_images
+    return [judge(draw(labels, s), labels, data, (s,), resamples) for s in seeds]
 
 
 def describe(qualities: Quality | Sequence[Quality]) -> str:
@@ -160,8 +198,8 @@ def as_dict(quality: Quality) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Reals:
-    judge: classifiers.Classifier
-    classes: int
+    source: sources.Source
+    judge: torch.nn.Module
     train: torch.Tensor
     reference: torch.Tensor
     held_out: torch.Tensor
@@ -171,19 +209,20 @@ class _Reals:
 @functools.lru_cache(maxsize=2)
 def _reals(name: str) -> _Reals:
     """Features of the real sets, computed once: they take longer than those of the samples."""
-    take = _set(name)
-    judge = classifiers.load(name)
-    found = {s: classifiers.examine(judge, take(s)[0]) for s in ("train", "reference", "held_out")}
+    source = sources.source(name)
+    judge = classifiers.load(source.judge)
+    real = {split: source.take(split) for split in ("train", "reference", "held_out")}
+    found = {split: classifiers.examine(judge, x) for split, (x, _) in real.items()}
     features = {split: f for split, (f, _) in found.items()}
     logits = found["held_out"][1]
-    right = (logits.argmax(1) == take("held_out")[1]).double()
-    return _Reals(judge, logits.shape[1], **features, held_out_right=right)
+    right = (logits.argmax(1) == source.judged(real["held_out"][1])).double()
+    return _Reals(source, judge, **features, held_out_right=right)
 
 
-def _set(name: str) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
-    if name not in _SETS:
-        raise ValueError(f"data must be one of {', '.join(_SETS)}, got {name!r}")
-    return _SETS[name]
+def _set(name: str, known: tuple[str, ...]) -> sources.Source:
+    if name not in known:
+        raise ValueError(f"data must be one of {', '.join(known)}, got {name!r}")
+    return sources.source(name)
 
 
 def _seeded() -> torch.Generator:
@@ -203,15 +242,7 @@ def _images(images: torch.Tensor | np.ndarray) -> torch.Tensor:
         raise ValueError(
             f"images must be at least 10, (N, 1, 28, 28) or (N, 28, 28), got {tuple(images.shape)}"
         )
-    if not torch.isfinite(images).all():
-        bad = int((~torch.isfinite(images)).flatten(1).any(1).sum())
-        raise ValueError(f"{bad} of {len(images)} images hold NaN or infinite values")
-    low, high = images.min().item(), images.max().item()
-    if low < -1.001 or high > 1.001:
-        raise ValueError(
-            f"images must lie in [-1, 1], and reach from {low:.3g} to {high:.3g}: scale them, or "
-            "clip what a sampler left outside"
-        )
+    low, high = _range(images, "images")
     if low >= 0 and high > low:
         warnings.warn(
             f"no pixel is below 0 (they reach from {low:.3g} to {high:.3g}): are these images in "
@@ -221,23 +252,55 @@ def _images(images: torch.Tensor | np.ndarray) -> torch.Tensor:
     return images.detach().float().cpu()
 
 
-def _labels(labels: Any, count: int, classes: int) -> torch.Tensor:
+def _clips(audio: torch.Tensor | np.ndarray, judge: torch.nn.Module) -> torch.Tensor:
+    """float32 (N, 1, L) in [-1, 1]; says what is wrong with anything else."""
+    audio = torch.as_tensor(audio)
+    if not audio.is_floating_point():
+        raise ValueError(f"audio must be float in [-1, 1], got {audio.dtype}")
+    if audio.ndim == 2:
+        audio = audio[:, None]
+    length = judge.options["length"]
+    if audio.ndim != 3 or tuple(audio.shape[1:]) != (1, length) or len(audio) < 10:
+        raise ValueError(
+            f"audio must be at least 10 clips, (N, 1, {length}) or (N, {length}), got "
+            f"{tuple(audio.shape)}"
+        )
+    _range(audio, "clips")
+    return audio.detach().float().cpu()
+
+
+def _range(samples: torch.Tensor, what: str) -> tuple[float, float]:
+    """The least and the greatest value, which must be finite and lie in [-1, 1]."""
+    if not torch.isfinite(samples).all():
+        bad = int((~torch.isfinite(samples)).flatten(1).any(1).sum())
+        raise ValueError(f"{bad} of {len(samples)} {what} hold NaN or infinite values")
+    low, high = samples.min().item(), samples.max().item()
+    if low < -1.001 or high > 1.001:
+        raise ValueError(
+            f"{what} must lie in [-1, 1], and reach from {low:.3g} to {high:.3g}: scale them, or "
+            "clip what a sampler left outside"
+        )
+    return low, high
+
+
+def _labels(labels: Any, count: int, source: sources.Source) -> torch.Tensor:
+    classes = source.classes
     labels = torch.as_tensor(labels).detach().cpu()
     if labels.is_floating_point() or labels.ndim != 1 or len(labels) != count:
         raise ValueError(
-            f"labels must be {count} whole numbers, one an image, got {labels.dtype} "
+            f"labels must be {count} whole numbers, one a sample, got {labels.dtype} "
             f"{tuple(labels.shape)}"
         )
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(
             f"labels must be 0 to {classes - 1}, got {int(labels.min())} to {int(labels.max())}"
         )
-    return labels.long()
+    return source.judged(labels.long())
 
 
 def _compare_shares(labels: torch.Tensor, name: str) -> None:
     """Warns where the classes' shares are so different that FD measures them."""
-    wanted = labels_like(name, len(labels))
+    wanted = sources.source(name).judged(labels_like(name, len(labels)))
     size = int(max(labels.max(), wanted.max())) + 1
     off = (labels.bincount(minlength=size) - wanted.bincount(minlength=size)).abs().sum()
     moved = float(off) / 2 / len(labels)

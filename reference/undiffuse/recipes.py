@@ -11,11 +11,15 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from undiffuse import wavenets
 from undiffuse.data import folder as data_folder
 from undiffuse.optim import OPTIMIZERS
 from undiffuse.presets import preset
 from undiffuse.schedules import Schedule, cosine_schedule, flow_schedule, linear_schedule
 from undiffuse.schedules import sigmoid_schedule as _sigmoid
+from undiffuse.sources import SOURCES, Source
 from undiffuse.unet import UNet
 
 SCHEDULES = {
@@ -24,7 +28,8 @@ SCHEDULES = {
     "sigmoid": _sigmoid,
     "flow": flow_schedule,
 }
-DATA = ("digits", "fashion")
+DESIGNS = {"unet": UNet, "wavenet": wavenets.WaveNet1d}
+DATA = tuple(SOURCES)
 PREDICTIONS = ("eps", "x0", "v")
 WEIGHTS = ("uniform", "min-snr")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -42,19 +47,22 @@ class RecipeNotFound(RecipeError):
 class Recipe:
     """One training run.
 
-    name: of the run and its checkpoint. data: "digits" or "fashion"; n: the first n images of the
-    training split, None for all. network: arguments of ``unet.UNet``, or ``preset``, one of
-    ``presets``, with changes to it. schedule, schedule_options: the forward process. prediction:
-    eps, x0 or v. weight: "uniform" (the plain loss of the prediction) or "min-snr". middle: how
-    much more often noise levels in the middle are trained (``training.sample_times``). optimizer:
-    "adamw", or "muon" (``optim``). steps, batch, lr, warmup, final_lr, weight_decay, clip: as
-    named. ema: decay of the averaged weights. drop_labels: share of labels dropped for guidance.
-    guidance: scale with which its samples are drawn where nothing else is asked for; 1 is none.
-    shift, flip: augmentation. seconds: if above 0, ``steps`` is replaced by what the machine does
-    in this time. validate_every, sample_every: steps between looks at the validation loss by noise
-    level, and at samples; 0 for never; they change nothing in the run. precision: "float32",
-    "bfloat16" (the network alone, by autocast) or "auto", which is bfloat16 on CUDA and float32
-    elsewhere.
+    name: of the run and its checkpoint. data: one of ``sources.SOURCES``, such as "digits" or
+    "drums"; n: the first n samples of the training split, None for all. network: arguments of
+    ``unet.UNet`` or, with ``design = "wavenet"``, of ``wavenets.WaveNet1d``; or ``preset``, one of
+    ``presets`` or of ``wavenets.PRESETS``, with changes to it. schedule, schedule_options: the
+    forward process. prediction: eps, x0 or v. weight: "uniform" (the plain loss of the prediction)
+    or "min-snr". middle: how much more often noise levels in the middle are trained
+    (``training.sample_times``). optimizer: "adamw", or "muon" (``optim``). steps, batch, lr,
+    warmup, final_lr, weight_decay, clip: as named. ema: decay of the averaged weights. drop_labels:
+    share of labels dropped for guidance. guidance: scale with which its samples are drawn where
+    nothing else is asked for; 1 is none. shift, flip: augmentation of images
+    (``training.augment``). shift, gain, polarity: of sound (``sound.augment_audio``): at most so
+    many samples later and so many dB quieter, and whether it may be turned upside down. seconds: if
+    above 0, ``steps`` is replaced by what the machine does in this time. validate_every,
+    sample_every: steps between looks at the validation loss by noise level, and at samples; 0 for
+    never; they change nothing in the run. precision: "float32", "bfloat16" (the network alone, by
+    autocast) or "auto", which is bfloat16 on CUDA and float32 elsewhere.
     Entries of the wrong kind, out of range or unknown raise RecipeError.
     """
 
@@ -81,6 +89,8 @@ class Recipe:
     guidance: float = 1.0
     shift: int = 0
     flip: bool = False
+    gain: float = 0.0
+    polarity: bool = False
     seed: int = 0
     validate_every: int = 0
     sample_every: int = 0
@@ -104,7 +114,7 @@ class Recipe:
             self._number(key, 0, whole=True)
         if self.n is not None:
             self._number("n", 1, whole=True)
-        for key in ("seconds", "final_lr", "weight_decay", "clip", "guidance"):
+        for key in ("seconds", "final_lr", "weight_decay", "clip", "guidance", "gain"):
             self._number(key, 0)
         for key, range_, fits in (
             ("lr", "above 0 and below 1", lambda v: 0 < v < 1),
@@ -115,9 +125,18 @@ class Recipe:
             self._number(key, 0)
             if not fits(getattr(self, key)):
                 raise RecipeError(f"{key} = {getattr(self, key)!r}; a number {range_} is wanted")
+        if self.flip and self.source.kind != "image":
+            raise RecipeError(f"flip = true is for images, and {self.data} is sound")
+        for key in ("gain", "polarity"):
+            if getattr(self, key) and self.source.kind != "sound":
+                raise RecipeError(f"{key} is for waveforms, and {self.data} has none")
+        _refuse_unknown(self.network, None, "network")
+        design = self.network.get("design", "unet")
+        if design not in DESIGNS:
+            raise RecipeError(f"design = {design!r}; it may be {', '.join(DESIGNS)}")
         given_by_data = {"in_channels", "dims"}
-        options = set(inspect.signature(UNet).parameters) - given_by_data
-        _refuse_unknown(self.network, sorted(options), "network")
+        options = set(inspect.signature(DESIGNS[design]).parameters) - given_by_data
+        _refuse_unknown(self.network, sorted({"design", *options}), "network")
         options = inspect.signature(SCHEDULES[self.schedule]).parameters
         _refuse_unknown(self.schedule_options, options, "schedule_options")
 
@@ -132,15 +151,27 @@ class Recipe:
         """The forward process."""
         return SCHEDULES[self.schedule](**self.schedule_options)
 
+    def make_network(self, shape: tuple[int, ...]) -> nn.Module:
+        """An untrained network for samples of ``shape`` (C, ...)."""
+        options = dict(self.network)
+        if options.pop("design", "unet") == "wavenet":
+            return wavenets.WaveNet1d(in_channels=shape[0], **options)
+        return UNet(in_channels=shape[0], dims=len(shape) - 1, **options)
+
+    @property
+    def source(self) -> Source:
+        """What ``data`` names."""
+        return SOURCES[self.data]
+
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for logs and checkpoints."""
         return asdict(self)
 
 
-def _refuse_unknown(given: Any, known: Iterable[str], where: str) -> None:
+def _refuse_unknown(given: Any, known: Iterable[str] | None, where: str) -> None:
     if not isinstance(given, dict):
         raise RecipeError(f"{where} must be a table of entries, got {given!r}")
-    known = list(known)
+    known = list(given if known is None else known)
     for key in given:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
@@ -159,10 +190,15 @@ def from_dict(data: dict[str, Any], where: str = "the recipe") -> Recipe:
     if isinstance(network, dict) and "preset" in network:
         # Written out, so that a checkpoint does not change its meaning with a preset.
         rest = {k: v for k, v in network.items() if k != "preset"}
+        name = network["preset"]
         try:
-            data = data | {"network": preset(network["preset"]).network | rest}
+            if name in wavenets.PRESETS:
+                found = {"design": "wavenet"} | wavenets.PRESETS[name].network
+            else:
+                found = preset(name).network
         except ValueError as error:
             raise RecipeError(f"{where}: {error}") from None
+        data = data | {"network": found | rest}
     return Recipe(**data)
 
 

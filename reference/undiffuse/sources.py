@@ -45,16 +45,20 @@ class Source:
     factors: tuple[int, ...] | None = None
     shipped: bool = True
 
+    def judged(self, labels: torch.Tensor) -> torch.Tensor:
+        """The class that the judge tells apart, of each label: of a note its family."""
+        return note_parts(labels)[0] if self.factors else labels
+
 
 def note_labels(family: torch.Tensor, midi: torch.Tensor) -> torch.Tensor:
     """(N,) int64 labels that say both: family * 85 + (midi - 24). Undone by ``note_parts``.
 
     family: (N,) int64 in 0..12; midi: (N,) int64 in 24..108. ValueError for others.
     """
-    if family.numel() and not (0 <= int(family.min()) and int(family.max()) < FAMILIES):
+    if family.numel() and not (int(family.min()) >= 0 and int(family.max()) < FAMILIES):
         raise ValueError(f"families are 0 to {FAMILIES - 1}, got {family.tolist()}")
     key = midi - LOWEST_KEY
-    if key.numel() and not (0 <= int(key.min()) and int(key.max()) < KEYS):
+    if key.numel() and not (int(key.min()) >= 0 and int(key.max()) < KEYS):
         raise ValueError(
             f"keys are {LOWEST_KEY} to {LOWEST_KEY + KEYS - 1}, got {int(midi.min())} to "
             f"{int(midi.max())}"
@@ -65,6 +69,27 @@ def note_labels(family: torch.Tensor, midi: torch.Tensor) -> torch.Tensor:
 def note_parts(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(family, midi), both (N,) int64, of labels (N,) made by ``note_labels``."""
     return labels // KEYS, labels % KEYS + LOWEST_KEY
+
+
+def parse_label(text: str, source: Source, names: tuple[str, ...] = ()) -> int:
+    """The label that a word means: "3", a class's name ("kick"), or for notes "reed:69".
+
+    names: those of the classes, of the families for notes. ValueError says what there is.
+    """
+
+    def one(word: str, size: int, names: tuple[str, ...] = (), first: int = 0) -> int:
+        if word in names:
+            return names.index(word)
+        if word.lstrip("-").isdigit() and first <= int(word) < first + size:
+            return int(word) - first
+        known = f"{first} to {first + size - 1}"
+        known += f" or {', '.join(names)}" if names else ""
+        raise ValueError(f"label {text!r}: {word!r} is not one of {known}")
+
+    if not source.factors or ":" not in text:
+        return one(text, source.classes, () if source.factors else names)
+    family, _, key = text.partition(":")
+    return one(family, FAMILIES, names) * KEYS + one(key, KEYS, first=LOWEST_KEY)
 
 
 def log_mels(audio: torch.Tensor) -> torch.Tensor:

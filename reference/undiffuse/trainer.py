@@ -33,6 +33,7 @@ from undiffuse.optim import make_optimizer
 from undiffuse.prediction import target
 from undiffuse.recipes import Recipe, from_dict
 from undiffuse.schedules import Schedule
+from undiffuse.sound import augment_audio
 from undiffuse.team import Team, join
 from undiffuse.training import (
     EMA,
@@ -43,7 +44,6 @@ from undiffuse.training import (
     sample_times,
     save_checkpoint,
 )
-from undiffuse.unet import UNet
 
 LOG_SNR_RANGE = (-12.0, 10.0)
 PACE_STEPS = 20  # a run with a time budget estimates after so many how many it can make
@@ -197,7 +197,7 @@ def train(
     generator = torch.Generator().manual_seed(recipe.seed)
     torch.manual_seed(recipe.seed)
     if model is None:
-        model = UNet(in_channels=x.shape[1], dims=x.ndim - 2, **network)
+        model = recipe.make_network(tuple(x.shape[1:]))
     model = model.to(device)
     if x.ndim == 4:
         model = model.to(memory_format=torch.channels_last)
@@ -302,7 +302,9 @@ class _Loop:
         recipe, g = self.recipe, self.generator
         index = self.next_batch()
         x0 = self.x[index]
-        if recipe.shift or recipe.flip:
+        if x0.ndim == 3 and (recipe.shift or recipe.gain or recipe.polarity):
+            x0 = augment_audio(x0, g, (-recipe.gain, 0.0), recipe.shift, recipe.polarity)
+        elif recipe.shift or recipe.flip:
             x0 = augment(x0, g, recipe.shift, recipe.flip)
         t = self.low + (self.high - self.low) * sample_times(len(index), g, recipe.middle)
         noise = torch.randn(x0.shape, generator=g)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from undiffuse.blocks import (
     CONV,
     ClassConditioner,
     Downsample,
+    FactoredConditioner,
     PatchStem,
     ResBlock,
     SelfAttention,
@@ -30,7 +32,9 @@ class UNet(nn.Module):
     channels: width of each level, from fine to coarse; the size halves from one to the next.
     blocks: residual blocks a level on the way down (one more on the way up). attention: at which
     levels self-attention follows each block. patch: see ``PatchStem``. classes: number of labels,
-    None for a network without. dims: 1 for (B, C, L), 2 for (B, C, H, W).
+    None for a network without. dims: 1 for (B, C, L), 2 for (B, C, H, W). factors: where a label
+    says several things, how many values each has (``FactoredConditioner``); their product must be
+    ``classes``.
 
     forward(x, t, cond=None): t (B,) or a number, continuous time in [0, 1]; cond (B,) int64
     labels, where ``self.null`` (the number of classes) means none, as does None. Any size that
@@ -49,6 +53,7 @@ class UNet(nn.Module):
         heads: int = 4,
         dropout: float = 0.0,
         emb_dim: int | None = None,
+        factors: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
         if dims not in CONV:
@@ -56,6 +61,8 @@ class UNet(nn.Module):
         attention = tuple(attention or (False,) * len(channels))
         if len(attention) != len(channels):
             raise ValueError(f"attention has {len(attention)} entries for {len(channels)} levels")
+        if factors and math.prod(factors) != classes:
+            raise ValueError(f"factors {list(factors)} must have the product {classes}, classes")
         self.config: dict[str, Any] = {
             "in_channels": in_channels,
             "channels": list(channels),
@@ -75,7 +82,12 @@ class UNet(nn.Module):
         self.time_mlp = nn.Sequential(
             nn.Linear(channels[0], emb_dim), nn.SiLU(), nn.Linear(emb_dim, emb_dim)
         )
-        self.conditioner = ClassConditioner(classes, emb_dim) if classes else None
+        self.conditioner: nn.Module | None = None
+        if factors:
+            self.config["factors"] = list(factors)
+            self.conditioner = FactoredConditioner(factors, emb_dim)
+        elif classes:
+            self.conditioner = ClassConditioner(classes, emb_dim)
         self.stem = PatchStem(patch, dims)
         folded = in_channels * patch**dims
         self.conv_in = conv(folded, channels[0], 3, padding=1)

@@ -124,7 +124,7 @@ def test_what_cannot_be_judged_is_named(reals, change, says):
 def test_an_unknown_set_is_named(reals):
     with pytest.raises(ValueError, match="digits, fashion, got 'cats'"):
         judging.judge_images(*reals, data="cats")
-    with pytest.raises(ValueError, match="digits, fashion, got 'cats'"):
+    with pytest.raises(ValueError, match="digits, fashion, drums, notes, fsdd, got 'cats'"):
         judging.labels_like("cats", 10)
 
 
