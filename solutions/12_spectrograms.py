@@ -412,7 +412,7 @@ for name, value in scales.items():
 # %%
 def to_spectrum(x: torch.Tensor, n_fft: int, hop: int) -> torch.Tensor:
     """The STFT itself, complex: (..., L) -> (..., n_fft // 2 + 1, frames)."""
-    window = torch.hann_window(n_fft, dtype=x.dtype)
+    window = torch.hann_window(n_fft, dtype=torch.float64).to(x.dtype)
     flat = x.reshape(-1, x.shape[-1])
     found = torch.stft(flat, n_fft, hop, window=window, return_complex=True)
     return found.reshape(*x.shape[:-1], *found.shape[1:])
@@ -420,7 +420,7 @@ def to_spectrum(x: torch.Tensor, n_fft: int, hop: int) -> torch.Tensor:
 
 def to_sound(spectrum: torch.Tensor, n_fft: int, hop: int, length: int | None) -> torch.Tensor:
     """The sound nearest to a spectrum: (..., n_fft // 2 + 1, frames) -> (..., length)."""
-    window = torch.hann_window(n_fft, dtype=spectrum.real.dtype)
+    window = torch.hann_window(n_fft, dtype=torch.float64).to(spectrum.real.dtype)
     flat = spectrum.reshape(-1, *spectrum.shape[-2:])
     x = torch.istft(flat, n_fft, hop, window=window, length=length)
     return x.reshape(*spectrum.shape[:-2], x.shape[-1])
@@ -658,11 +658,11 @@ check("12.6")
 # %% [markdown]
 # What do its numbers mean? A few distances to compare with: to the same word louder, by another
 # voice, and to noise with about the same mel spectrogram (white noise in place of the flat sound).
-# The floor is 1e-3 from here on. That is the magnitude at which the noise of a 16-bit recording
-# ends, about.
+# The floor is 90 dB below a full-scale sine from here on (which has a magnitude of 64, half the sum
+# of the window): there the noise of a 16-bit recording ends, about.
 
 # %%
-FLOOR = 1e-3
+FLOOR = 64 * 10 ** (-90 / 20)
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -702,7 +702,7 @@ schedule = cosine_schedule()
 
 
 def speech(split: str, n: int | None = None) -> tuple[torch.Tensor, ...]:
-    """Clips (N, CLIP) of one loudness, digits, speakers as numbers, and the samples that sound.
+    """Clips (N, CLIP) with a peak of 0.95, digits, speakers as numbers, samples that sound.
 
     What lies below 50 Hz is hum, and no voice: it is taken out.
     """
@@ -714,7 +714,9 @@ def speech(split: str, n: int | None = None) -> tuple[torch.Tensor, ...]:
     who = torch.tensor([names.index(s) for s in fsdd.more["speaker"][rows].tolist()])
     digits = torch.from_numpy(fsdd.labels[rows].astype("int64"))
     sounding = torch.from_numpy(fsdd.more["length"][rows].astype("int64")).clamp(max=CLIP)
-    return sound.loudness_normalise(clips, -25.0), digits, who, sounding
+    peak = clips.abs().amax(1, keepdim=True).clamp(min=1e-4)
+    clips = clips * (0.95 / peak) * (torch.arange(CLIP) < sounding[:, None])
+    return clips, digits, who, sounding
 
 
 def shipped(name: str):
@@ -745,24 +747,13 @@ def progress(bar):
 
 
 # %% [markdown]
-# It learns pieces of 2,048 samples, each with the frames of the mel that belong to it.
+# It learns pieces of 2,048 samples, each with the frames of the mel that belong to it
+# (`vocoder.pieces`).
 
 # %% tags=["slow"]
-SIZE, HOP = 2048, 64
+from undiffuse.vocoder import pieces
 
-
-def pieces(clips: torch.Tensor, sounding: torch.Tensor, each: int, seed: int):
-    """(flat pieces (M, 1, SIZE), their mels (M, 64, SIZE // HOP + 1)), ``each`` of every clip."""
-    g = torch.Generator().manual_seed(seed)
-    mels = levels.mel(clips)
-    flat = levels.flatten(clips, mels)
-    cut, frames = [], []
-    for x, mel, n in zip(flat, mels, sounding.tolist()):
-        last = max(1, (min(n + 4 * HOP, CLIP) - SIZE) // HOP)
-        for first in torch.randint(last, (each,), generator=g).tolist():
-            cut.append(x[first * HOP : first * HOP + SIZE])
-            frames.append(mel[:, first : first + SIZE // HOP + 1])
-    return torch.stack(cut)[:, None], torch.stack(frames)
+HOP = 64
 
 
 def with_your_conditioner(network: MelVocoder) -> MelVocoder:
@@ -781,8 +772,8 @@ voice = None
 if fsdd is None:
     print("skipped: this cell trains a vocoder on FSDD, which is not here")
 else:
-    clips, _, _, sounding = speech("train", budget(full=1250, small=40))
-    z, mels = pieces(clips, sounding, budget(full=4, small=1), seed=0)
+    clips, _, _, _ = speech("train", budget(full=None, small=40))
+    z, mels = pieces(clips, levels, each=budget(full=4, small=1))
     torch.manual_seed(0)
     small = {"channels": 16, "layers": 2}
     network = with_your_conditioner(MelVocoder(**budget({}, small)))
@@ -1085,12 +1076,12 @@ def to_waves(pictures: torch.Tensor, seed: int) -> torch.Tensor:
     return by_griffin_lim(pictures[:, 0].clamp(-1, 1.3), ROUNDS[0], seed)
 
 
-SCALE = 10.0  # a waveform at -25 dBFS has a deviation of 0.056; the noise has 1
+SCALE = 8.0  # these waveforms have a deviation of about an eighth; the noise has 1
 
 
 def learn_speech(way: str, seed: int, seconds: float, bar):
     """A run of one of the two ways."""
-    clips, digits, _, _ = speech("train", budget(full=1250, small=40))
+    clips, digits, _, _ = speech("train", budget(full=None, small=40))
     torch.manual_seed(seed)
     picture = way == "over the picture"
     x = levels.mel(clips)[:, None] if picture else SCALE * clips[:, None]
@@ -1213,9 +1204,9 @@ else:
 # %%
 from undiffuse import sound_metrics
 
-NOTE = 8192
+NOTE, LEVEL = 8192, -18.0  # samples, dBFS
 notes, families, pitches = data.notes("train", budget(full=None, small=40))
-notes = sound.loudness_normalise(notes[:, 0], -25.0)
+notes = sound.loudness_normalise(notes[:, 0], LEVEL)
 FAMILIES = data.load("notes8k").classes
 
 
@@ -1253,7 +1244,7 @@ def tone_beside(midi: torch.Tensor) -> torch.Tensor:
 
 def picture_beside(midi: torch.Tensor) -> torch.Tensor:
     """The plain tone's log-mel picture: (N, 1, 64, frames)."""
-    return levels.mel(sound.loudness_normalise(plain_tone(midi, NOTE), -25.0))[:, None]
+    return levels.mel(sound.loudness_normalise(plain_tone(midi, NOTE), LEVEL))[:, None]
 
 
 def learn_notes(way: str, seed: int, seconds: float, bar):
@@ -1285,7 +1276,7 @@ def play(way: str, run, asked: torch.Tensor, seed: int) -> torch.Tensor:
 with tqdm(unit="step") as bar:
     players = {way: [learn_notes(way, seed, 35.0, bar) for seed in SEEDS] for way in WAYS}
 real, real_families, real_pitches = data.notes("held_out", budget(full=80, small=6))
-real = sound.loudness_normalise(real[:, 0], -25.0)
+real = sound.loudness_normalise(real[:, 0], LEVEL)
 score = torch.stack([real_families, real_pitches], 1)
 played = {
     way: [play(way, run, score, seed) for seed, run in zip(SEEDS, runs)]
@@ -1316,7 +1307,7 @@ rows = [
 ]
 rows.append({"way": "real notes", "seed": "", **in_tune(real, real_pitches)})
 rows.append({"way": "other real notes", "seed": "",
-             **in_tune(sound.loudness_normalise(others[0][:, 0], -25.0), others[2])})  # fmt: skip
+             **in_tune(sound.loudness_normalise(others[0][:, 0], LEVEL), others[2])})  # fmt: skip
 rows.append({"way": "real notes, mel and back", "seed": "",
              **in_tune(by_griffin_lim(mels, ROUNDS[-1], 0), real_pitches)})  # fmt: skip
 

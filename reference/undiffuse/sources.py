@@ -30,7 +30,8 @@ class Source:
     """A set that models can be trained on.
 
     take(split, n) gives samples float32 (N, C, ...) in [-1, 1] and labels int64 (N,). kind:
-    "image", "sound" (waveforms (N, 1, L)) or "mel" (log-mel spectrograms (N, 1, n_mels, frames)).
+    "image", "sound" (waveforms (N, 1, L)), "mel" (log-mel spectrograms (N, 1, n_mels, frames)) or
+    "vocoder" (flat sounds (N, 1, L) with the mel of each, (N, n_mels, frames), for a label).
     classes: how many labels there are; factors: the sizes of what a label is packed from, if it is.
     rate: of the sound, Hz. judge: which classifier judges it, "" for none. shipped: whether it
     comes with the course.
@@ -136,6 +137,13 @@ def _fsdd_mel(split: str = "train", n: int | None = None) -> tuple[torch.Tensor,
     return log_mels(x), digit
 
 
+def _fsdd_vocoder(split: str = "train", n: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    from undiffuse.vocoder import MelLevels, pieces
+
+    x, _ = downloads.fsdd(split, n)
+    return pieces(x[:, 0], MelLevels(**MEL))
+
+
 SOURCES = {
     s.name: s
     for s in (
@@ -144,6 +152,7 @@ SOURCES = {
         Source("drums", data.drums, "sound", 8, 16000, "drums"),
         Source("notes", _notes, "sound", FAMILIES * KEYS, 8000, "notes", (FAMILIES, KEYS)),
         Source("fsdd", downloads.fsdd, "sound", 10, 8000, "fsdd", shipped=False),
+        Source("fsdd-vocoder", _fsdd_vocoder, "vocoder", 0, 8000, shipped=False),
         Source("fsdd-mel", _fsdd_mel, "mel", 10, 8000, "fsdd", shipped=False),
     )
 }

@@ -259,3 +259,37 @@ def vocode(
         device=mel.device,
     )
     return levels.restore(z[:, 0], mel)
+
+
+def pieces(
+    clips: torch.Tensor,
+    levels: MelLevels,
+    size: int = 2048,
+    each: int = 4,
+    seed: int = 0,
+    margin: int = 256,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a vocoder trains on: flat pieces (M, 1, size), and their mels (M, n_mels, frames).
+
+    clips: (N, L); of each, ``each`` pieces that begin at a random hop, and end at most ``margin``
+    samples after the sound does. They are cut after flattening, so that a piece and its mel know
+    what was around it; frames is size // hop + 1. ValueError for clips shorter than ``size``, or a
+    size that is no multiple of the hop.
+    """
+    hop, length = levels.hop, clips.shape[-1]
+    if clips.ndim != 2 or length < size or size % hop:
+        raise ValueError(
+            f"clips must be (N, L) of at least {size} samples, a multiple of {hop}, got "
+            f"{tuple(clips.shape)}"
+        )
+    g = torch.Generator().manual_seed(seed)
+    cut, frames = [], []
+    for x in clips:
+        mel = levels.mel(x)
+        flat = levels.flatten(x, mel)
+        heard = x.nonzero()
+        end = min(length, (int(heard.max()) if len(heard) else 0) + margin)
+        for first in torch.randint(max(1, (end - size) // hop + 1), (each,), generator=g).tolist():
+            cut.append(flat[first * hop : first * hop + size])
+            frames.append(mel[:, first : first + size // hop + 1])
+    return torch.stack(cut)[:, None], torch.stack(frames)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from undiffuse import recipes, trainer
+from undiffuse import checkpoints, recipes, trainer
 from undiffuse.sampling import sample
 from undiffuse.schedules import cosine_schedule
 from undiffuse.transforms import log_mel, log_mel_to_model_range
@@ -16,6 +16,7 @@ from undiffuse.vocoder import (
     imdct,
     lines,
     mdct,
+    pieces,
     vocode,
 )
 
@@ -201,3 +202,39 @@ def test_the_trainer_refuses_conditions_that_do_not_fit():
         trainer.train(recipe, x, torch.zeros(7, 16, 3), model=net)
     with pytest.raises(ValueError, match="NaN"):
         trainer.train(recipe, x, torch.full((8, 16, 3), math.nan), model=net)
+
+
+def test_pieces_are_cut_from_flat_sounds_with_their_mels():
+    levels = MelLevels(n_mels=16)
+    clips = swelling(3, 4096, dtype=torch.float32)
+    clips[1, 1500:] = 0
+    z, mel = pieces(clips, levels, size=1024, each=5, seed=1)
+    assert z.shape == (15, 1, 1024) and mel.shape == (15, 16, 17)
+    whole = levels.mel(clips)
+    flat = levels.flatten(clips, whole)
+    for row, (x, m) in enumerate(zip(z[:, 0], mel)):
+        starts = [
+            k for k in range(0, 4096 - 1024 + 1, 64)
+            if torch.allclose(flat[row // 5, k : k + 1024], x, atol=1e-5)
+            and torch.allclose(whole[row // 5, :, k // 64 : k // 64 + 17], m, atol=1e-6)
+        ]  # fmt: skip
+        assert starts, f"piece {row} is nowhere in its clip, or has another mel"
+        assert row // 5 != 1 or starts[0] + 1024 <= 1500 + 256
+    again = pieces(clips, levels, size=1024, each=5, seed=1)
+    assert torch.equal(again[0], z) and torch.equal(again[1], mel)
+    assert not torch.equal(pieces(clips, levels, size=1024, each=5, seed=2)[0], z)
+    with pytest.raises(ValueError, match="clips must be"):
+        pieces(clips, levels, size=1000)
+    with pytest.raises(ValueError, match="clips must be"):
+        pieces(clips[:, :512], levels, size=1024)
+
+
+def test_recipes_make_vocoders_and_checkpoints_keep_them(tmp_path):
+    recipe = recipes.load("vocoder")
+    assert recipe.source.kind == "vocoder"
+    net = recipe.make_network((1, 2048))
+    assert isinstance(net, MelVocoder) and net.config["patch"] == 16
+    path = checkpoints.save(tmp_path / "v.safetensors", net, recipe, (1, 2048), rate=8000)
+    found = checkpoints.load(path)
+    x, mel = torch.randn(1, 1, 640), torch.randn(1, 64, 11)
+    assert found.null is None and found.model(x, 0.5, mel).shape == x.shape
