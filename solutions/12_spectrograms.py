@@ -678,7 +678,11 @@ phases = find_phases(from_mel, budget(200, 10), g, 256, 64, 4096)
 for name, a, b in (
     ("the same, twice as loud", clips, 2 * clips),
     ("the digit in Spanish", clips, others),
-    ("noise with this mel", clips, levels.restore(torch.randn(clips.shape, generator=g), mels)),
+    (
+        "noise with about this mel",
+        clips,
+        levels.restore(torch.randn(clips.shape, generator=g), mels),
+    ),
     ("Griffin-Lim from this mel (four words)", four, phases),
 ):
     d = distance(a, b)
@@ -779,7 +783,7 @@ else:
     network = with_your_conditioner(MelVocoder(**budget({}, small)))
     with tqdm(unit="step") as bar:
         voice = trainer.train(
-            recipe_for("vocoder", 180.0, batch=8, ema=0.995), z, mels, model=network,
+            recipe_for("vocoder", 170.0, batch=8, ema=0.995), z, mels, model=network,
             on_step=progress(bar),
         )  # fmt: skip
     print(f"{voice.steps} steps, {voice.seconds:.0f} s, loss {sum(voice.losses[-50:]) / 50:.3f}")
@@ -827,7 +831,7 @@ if voice is None:
     print("skipped: there is no vocoder to measure, as FSDD is not here")
 else:
     tests = {"known speakers": "held_out", "a new speaker": "unheard"}
-    tests = {name: speech(split, budget(full=60, small=4)) for name, split in tests.items()}
+    tests = {name: speech(split, budget(full=40, small=4)) for name, split in tests.items()}
     for name, (clips, _, _, sounding) in tests.items():
         mels, rows = levels.mel(clips), {}
         for k in ROUNDS:
@@ -897,12 +901,13 @@ if compared:
     )
 
 # %% [markdown]
-# **What would change it.** Minutes of training against none: the vocoder is far from done (the
-# shipped one trained longer). Fewer mel bands, or frames further apart: then Griffin-Lim has less
-# to go by. And the measure: the distance counts every bin alike, loud or soft. In noise, such as in
-# an *s*, a vocoder draws *another* noise, which sounds right and is several dB away (see the row
-# "noise with this mel" above), while a smooth guess that sounds like nothing is nearer. A lower
-# distance is not always a better sound. Listen.
+# **What would change it.** Longer training: a vocoder is far from done after three minutes, and
+# DiffWave trained for days on GPUs (`course train vocoder` goes on for longer). Fewer mel bands, or
+# frames further apart: then Griffin-Lim has less to go by. And the measure: the distance counts
+# every bin alike, loud or soft. In noise, such as in an *s*, a vocoder draws *another* noise, which
+# sounds right and is several dB away (see the row "noise with about this mel" above), while a
+# smooth guess that sounds like nothing is nearer. A lower distance is not always a better sound.
+# Listen.
 
 # %% [markdown]
 # ## Is that a seven? Who says so?
@@ -1105,7 +1110,7 @@ if fsdd is None:
 else:
     asked = torch.arange(10).repeat(budget(full=10, small=1))
     with tqdm(unit="step") as bar:
-        talkers = {way: [learn_speech(way, seed, 45.0, bar) for seed in SEEDS] for way in WAYS}
+        talkers = {way: [learn_speech(way, seed, 40.0, bar) for seed in SEEDS] for way in WAYS}
     for way, runs in talkers.items():
         spoken[way] = [say(way, run, asked, seed) for seed, run in zip(SEEDS, runs)]
     made = torch.cat([torch.cat(x) for x in spoken.values()])
@@ -1155,8 +1160,8 @@ if spoken:
     )
 
 # %% [markdown]
-# A model of a few seconds mumbles. What it takes to be understood, the shipped checkpoint shows,
-# where this copy has it. **A number of your choice**, digit by digit:
+# A model of a few seconds mumbles. Where this copy has the shipped checkpoint `speech`, which was
+# trained longer, the next cell takes that one. **A number of your choice**, digit by digit:
 
 # %%
 NUMBER = "2026"
@@ -1195,8 +1200,8 @@ else:
 # $$\text{error} = 1200 \log_2 \frac{f_\text{heard}}{f_\text{asked}}.$$
 #
 # A mel band is several hundred cents wide at the low end of a piano. Can a model that only sees
-# bands play in tune? Two models learn the 372 training notes again, over the picture and straight,
-# for the same time. Both are told the *family* of instruments as a label, and the *pitch* in a way
+# bands play in tune? Two models learn the training notes, over the picture and straight, for the
+# same time. Both are told the *family* of instruments as a label, and the *pitch* in a way
 # that each understands: as a plain tone of that pitch beside the noisy input, as a waveform for
 # the one, as its log-mel picture for the other.
 
@@ -1274,7 +1279,7 @@ def play(way: str, run, asked: torch.Tensor, seed: int) -> torch.Tensor:
 
 # %% tags=["slow"]
 with tqdm(unit="step") as bar:
-    players = {way: [learn_notes(way, seed, 35.0, bar) for seed in SEEDS] for way in WAYS}
+    players = {way: [learn_notes(way, seed, 30.0, bar) for seed in SEEDS] for way in WAYS}
 real, real_families, real_pitches = data.notes("held_out", budget(full=80, small=6))
 real = sound.loudness_normalise(real[:, 0], LEVEL)
 score = torch.stack([real_families, real_pitches], 1)
@@ -1380,8 +1385,8 @@ plots.show(
 # %% [markdown]
 # ## A melody
 #
-# The better of the two plays. (Where this copy has a shipped checkpoint of notes, see
-# `course sample notes`.) Change the tune, and the instruments.
+# The better of the two plays. Change the tune, and the instruments. (`course train notes` trains a
+# larger model.)
 
 # %%
 best = max(WAYS, key=lambda way: sum(shares[way]))
