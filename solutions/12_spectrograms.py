@@ -1363,9 +1363,9 @@ which = [int(i) for i in torch.linspace(0, len(score) - 1, 2).long()]
 shown = {}
 for i in which:
     name = f"{FAMILIES[score[i, 0]]}, MIDI {int(score[i, 1])}"
-    shown[f"{name}: real"] = real[i]
+    shown[f"{name},\nreal"] = real[i]
     for way in WAYS:
-        shown[f"{name}: {way}"] = played[way][0][i]
+        shown[f"{name},\n{way}"] = played[way][0][i]
 plots.show(
     listen.spectrograms(shown, RATE, columns=3),
     alt=listen.spectrograms_alt(shown, RATE),
