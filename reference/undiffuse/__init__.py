@@ -7,6 +7,8 @@ What lives here, from the bottom up:
 - ``denoisers``: the best possible denoisers, in closed form; ``losses``: what training minimises
 - ``sets2d``: point sets in the plane and a denoiser that learns one in seconds
 - ``data``, ``downloads``: images with their cards; ``plots``, ``palette``: pictures of all of it
+- ``sound``, ``resampling``, ``transforms``: clips of sound, and their spectrograms and back;
+  ``sound_metrics``: what is measured on them; ``listen``: players and pictures for notebooks
 - ``results``: measured figures, shown and kept
 
 Nothing is imported until it is used: ``import undiffuse`` costs no torch.

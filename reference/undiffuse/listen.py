@@ -192,7 +192,7 @@ def _describe(v: np.ndarray, rate: int) -> str:
 
 
 def _hz(hz: float) -> str:
-    return f"{hz:.0f} Hz" if hz < 1000 else f"{hz / 1000:.1f} kHz"
+    return f"{hz:.0f} Hz" if round(hz) < 1000 else f"{hz / 1000:.1f} kHz"
 
 
 def _note(hz: float) -> str:

@@ -19,6 +19,7 @@ from undiffuse.sound import SILENT, rms_dbfs
 from undiffuse.transforms import FLOOR, mel_filterbank, stft_magnitude
 
 FINE = 8  # lags between two samples, when a period is looked for
+ZEROS = 128  # of the sinc between them: so many that partials close to rate / 2 do not bend it
 
 
 def log_spectral_distance(a: torch.Tensor, b: torch.Tensor, floor: float = FLOOR) -> torch.Tensor:
@@ -26,7 +27,7 @@ def log_spectral_distance(a: torch.Tensor, b: torch.Tensor, floor: float = FLOOR
 
     a, b: magnitudes (or mel) >= 0 of the same shape. With D = 20 log10(max(a, floor) / max(b,
     floor)): the root of the mean of D squared over the bins of a frame, then the mean over frames
-    (Gray & Markel 1976; Rabiner & Juang 1993, section 4.5.2). Symmetric; 0 for equal ones; a
+    (Gray & Markel 1976, "Distance measures for speech processing"). Symmetric; 0 for equal ones; a
     factor of 2 everywhere is 6.02. ValueError for shapes that differ or floor <= 0.
     """
     require_float("a", a)
@@ -52,12 +53,13 @@ def estimate_pitch(
     """The pitch of each clip in Hz: (..., L) -> (...,), NaN where there is none.
 
     One pitch for a whole clip, as a note has. The clip is compared with itself some samples later
-    by McLeod and Wyvill's normalised square difference (2005, "A smarter way to find pitch",
-    section 4): 1 where it repeats, 0 where nothing does. Of its peaks behind its first fall below
-    0, the first is taken that reaches ``peak`` of the highest: later ones are multiples of the
-    period. The function is interpolated to an eighth of a sample, and by a parabola from there.
+    by McLeod and Wyvill's normalised square difference (2005, "A smarter way to find pitch"): 1
+    where it repeats, 0 where nothing does. Of its peaks behind its first fall below 0, the first
+    is taken that reaches ``peak`` of the highest: later ones are multiples of the period. The
+    function is interpolated to an eighth of a sample, and by a parabola from there.
+
     No pitch: the highest peak is below ``clarity``, or the clip is silent. f_max: 0.49 rate if
-    None. A clip should hold some periods: lags go to half of it at most.
+    None. A clip should hold some periods: lags go to half of it at most. No gradient is of use.
     """
     require_float("x", x)
     f_max = 0.49 * rate if f_max is None else f_max
@@ -188,7 +190,7 @@ def _self_similarity(x: torch.Tensor, lags: int) -> torch.Tensor:
     x = x.double()
     x = x - x.mean(-1, keepdim=True)
     n = x.shape[-1]
-    beyond = min(lags + 32, n - 1)
+    beyond = min(lags + ZEROS, n - 1)
     size = 1 << (n + beyond).bit_length()
     product = torch.fft.irfft(torch.fft.rfft(x, size).abs().square(), size)[..., : beyond + 1]
     before = torch.arange(n - 1, n - beyond - 2, -1, device=x.device)
@@ -198,9 +200,11 @@ def _self_similarity(x: torch.Tensor, lags: int) -> torch.Tensor:
     both[..., 1:] -= square[..., :beyond]
     similar = 2 * product / both.clamp(min=torch.finfo(x.dtype).tiny)
     # Both sides of lag 0, so that the interpolation finds what it needs there.
-    around = torch.cat([similar[..., 1:33].flip(-1), similar], -1)
-    first = FINE * min(32, beyond)
-    return resample(around, 1, FINE, zeros=32, rolloff=1.0)[..., first : first + FINE * lags]
+    around = torch.cat([similar[..., 1 : ZEROS + 1].flip(-1), similar], -1)
+    first = FINE * min(ZEROS, beyond)
+    fine = resample(around, 1, FINE, zeros=ZEROS, rolloff=0.98)[..., first : first + FINE * lags]
+    # 1 at lag 0 again, also where partials next to rate / 2 were taken out.
+    return fine / fine[..., :1].clamp(min=0.1)
 
 
 def _envelope(x: torch.Tensor, size: int) -> torch.Tensor:

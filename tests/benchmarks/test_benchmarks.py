@@ -36,6 +36,16 @@ def test_the_parts_of_a_step_are_all_of_it():
     step()
 
 
+def test_each_transform_is_timed_beside_a_step(monkeypatch):
+    speed = load("transforms_speed")
+    monkeypatch.setattr(speed, "BATCH", 2)
+    monkeypatch.setattr(speed, "LENGTH", 640)
+    recipe = from_dict(speed.SMALL | {"network": {"channels": [8], "patch": 8, "classes": 10}})
+    found = speed.measure(recipe, 1, speed.CLOCKS["wall"])
+    assert set(found) == {"step", *speed.work(torch.zeros(2, 1, 640))}
+    assert all(seconds > 0 for seconds in found.values())
+
+
 def test_changes_are_of_settings_that_there_are():
     peers = load("peers_images")
     for name, changes in peers.CHANGES.items():
