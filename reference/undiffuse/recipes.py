@@ -21,6 +21,7 @@ from undiffuse.schedules import Schedule, cosine_schedule, flow_schedule, linear
 from undiffuse.schedules import sigmoid_schedule as _sigmoid
 from undiffuse.sources import SOURCES, Source
 from undiffuse.unet import UNet
+from undiffuse.vocoder import MelVocoder
 
 SCHEDULES = {
     "cosine": cosine_schedule,
@@ -28,7 +29,7 @@ SCHEDULES = {
     "sigmoid": _sigmoid,
     "flow": flow_schedule,
 }
-DESIGNS = {"unet": UNet, "wavenet": wavenets.WaveNet1d}
+DESIGNS = {"unet": UNet, "wavenet": wavenets.WaveNet1d, "vocoder": MelVocoder}
 DATA = tuple(SOURCES)
 PREDICTIONS = ("eps", "x0", "v")
 WEIGHTS = ("uniform", "min-snr")
@@ -49,7 +50,8 @@ class Recipe:
 
     name: of the run and its checkpoint. data: one of ``sources.SOURCES``, such as "digits" or
     "drums"; n: the first n samples of the training split, None for all. network: arguments of
-    ``unet.UNet`` or, with ``design = "wavenet"``, of ``wavenets.WaveNet1d``; or ``preset``, one of
+    ``unet.UNet`` or, with ``design``, of ``wavenets.WaveNet1d`` ("wavenet") or
+    ``vocoder.MelVocoder`` ("vocoder"); or ``preset``, one of
     ``presets`` or of ``wavenets.PRESETS``, with changes to it. schedule, schedule_options: the
     forward process. prediction: eps, x0 or v. weight: "uniform" (the plain loss of the prediction)
     or "min-snr". middle: how much more often noise levels in the middle are trained
@@ -154,7 +156,10 @@ class Recipe:
     def make_network(self, shape: tuple[int, ...]) -> nn.Module:
         """An untrained network for samples of ``shape`` (C, ...)."""
         options = dict(self.network)
-        if options.pop("design", "unet") == "wavenet":
+        design = options.pop("design", "unet")
+        if design == "vocoder":
+            return MelVocoder(**options)
+        if design == "wavenet":
             return wavenets.WaveNet1d(in_channels=shape[0], **options)
         return UNet(in_channels=shape[0], dims=len(shape) - 1, **options)
 

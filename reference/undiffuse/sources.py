@@ -30,7 +30,8 @@ class Source:
     """A set that models can be trained on.
 
     take(split, n) gives samples float32 (N, C, ...) in [-1, 1] and labels int64 (N,). kind:
-    "image", "sound" (waveforms (N, 1, L)) or "mel" (log-mel spectrograms (N, 1, n_mels, frames)).
+    "image", "sound" (waveforms (N, 1, L)), "mel" (log-mel spectrograms (N, 1, n_mels, frames)) or
+    "vocoder" (flat sounds (N, 1, L) with the mel of each, (N, n_mels, frames), for a label).
     classes: how many labels there are; factors: the sizes of what a label is packed from, if it is.
     rate: of the sound, Hz. judge: which classifier judges it. stored: its name in ``data.sets()``,
     "" for one that does not come with the course.
@@ -145,6 +146,13 @@ def _fsdd_mel(split: str = "train", n: int | None = None) -> tuple[torch.Tensor,
     return log_mels(x), digit
 
 
+def _fsdd_vocoder(split: str = "train", n: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    from undiffuse.vocoder import MelLevels, pieces
+
+    x, _ = downloads.fsdd(split, n)
+    return pieces(x[:, 0], MelLevels(**MEL))
+
+
 SOURCES = {
     s.name: s
     for s in (
@@ -155,6 +163,7 @@ SOURCES = {
             "notes", _notes, "sound", FAMILIES * KEYS, 8000, "notes", "notes8k", (FAMILIES, KEYS)
         ),
         Source("fsdd", downloads.fsdd, "sound", 10, 8000, "fsdd"),
+        Source("fsdd-vocoder", _fsdd_vocoder, "vocoder", 0, 8000),
         Source("fsdd-mel", _fsdd_mel, "mel", 10, 8000, "fsdd"),
     )
 }

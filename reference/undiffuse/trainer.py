@@ -133,6 +133,11 @@ def check_data(x: torch.Tensor, labels: torch.Tensor | None, classes: int | None
             f"{blank} of {len(x)} samples hold one value everywhere: are they meant to be blank?",
             stacklevel=2,
         )
+    if classes is None and _is_condition(labels):
+        if len(labels) != len(x):
+            raise ValueError(f"there are {len(labels)} conditions for {len(x)} samples")
+        if labels.is_floating_point() and not torch.isfinite(labels).all():
+            raise ValueError("the conditions hold NaN or infinite values")
     if classes is not None:
         if labels is None or len(labels) != len(x):
             raise ValueError(f"the network knows {classes} classes: labels ({len(x)},) are wanted")
@@ -144,6 +149,11 @@ def check_data(x: torch.Tensor, labels: torch.Tensor | None, classes: int | None
             raise ValueError(
                 f"labels must be 0 to {classes - 1}, got {int(labels.min())} to {int(labels.max())}"
             )
+
+
+def _is_condition(labels: torch.Tensor | None) -> bool:
+    """Whether labels are no classes, but what a network of another kind is conditioned on."""
+    return labels is not None and (labels.is_floating_point() or labels.ndim > 1)
 
 
 def train(
@@ -159,6 +169,9 @@ def train(
     validation: tuple[torch.Tensor, torch.Tensor | None] | None = None,
 ) -> Run:
     """Trains what ``recipe`` says on ``x`` (N, C, ...) in model range, ``labels`` (N,) int64.
+
+    Where the network has no classes, ``labels`` may be conditions of another kind, floating point
+    or (N, ...) of more than one axis: a mel for each sound, say. ``model`` gets them as they are.
 
     folder: where ``state.pt`` (for going on) and ``log.jsonl`` are kept; a run that finds them
     goes on from there. save_every: seconds between checkpoints. on_step(step, of, loss, model) is
@@ -298,6 +311,8 @@ class _Loop:
         cond = None
         if self.null is not None:
             cond = drop_labels(self.labels[index], recipe.drop_labels, self.null, g)
+        elif _is_condition(self.labels):
+            cond = self.labels[index]
         mine = self.team.mine(len(index))
         x0, t, noise, cond = (self.here(a, mine) for a in (x0, t, noise, cond))
         self.model.train()
@@ -420,7 +435,11 @@ class _Loop:
         if validate:
             x, labels = self.validation_data
             found = watch.loss_by_level(
-                self.level_loss, x, labels if self.null is not None else None, self.low, self.high
+                self.level_loss,
+                x,
+                labels if self.null is not None or _is_condition(labels) else None,
+                self.low,
+                self.high,
             )
             self.validation.append((self.step, [round(v, 6) for v in found.tolist()]))
             self.write_log(
