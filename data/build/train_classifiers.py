@@ -49,10 +49,11 @@ SOUNDS = {
         "network": {"width": 12, "dim": 16},
     },
     "notes": {
-        "epochs": 120,
-        "batch": 27,
+        "epochs": 40,
+        "batch": 46,
+        "transpose": [-5, -2, 0, 2, 5],
         "vary": {"pitch": 0.05, "speed": 0.1, "shift": 2.0},
-        "network": {"n_fft": 256, "n_mels": 40, "width": 12, "dim": 16},
+        "network": {"n_fft": 256, "n_mels": 40, "width": 16, "dim": 16},
     },
     "fsdd": {
         "epochs": 40,
