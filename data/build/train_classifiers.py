@@ -94,9 +94,9 @@ The table is written by the command above.
 
 SOUND_CARD = """# {name}_classifier
 
-A small convolutional network that tells {classes} apart in clips of `{set}`, by their log-mel
-spectrograms. The course judges generative models with it: by its features ({dim} numbers a clip)
-and by the classes it sees.
+A small convolutional network that tells {classes} apart in clips of `{set}`,
+by their log-mel spectrograms. The course judges generative models with it: by its features ({dim}
+numbers a clip) and by the classes it sees.
 
 - **Trained on** the split `features` of `{set}` ({n_train} clips), which no generative model of
   the course is trained on or compared with: {epochs} epochs with random changes of pitch, speed,
@@ -113,7 +113,8 @@ and by the classes it sees.
 
 The floor of the Frechet distance is `held_out` against `reference`, {n} clips each. It is what a
 model that draws from the true distribution can expect at this count; another count has another
-floor. With so few clips the floor is high, and a share has a wide interval: {width}.
+floor. The fewer the clips, the higher the floor and the wider the interval of a share:
+{width}.
 {more}
 **Not to be used** to compare with figures made with other features, nor to tell apart sounds at
 large: it knows those of one set.
@@ -240,7 +241,7 @@ def card(name: str, figures: dict, model: torch.nn.Module, seconds: float) -> st
         return CARD.format(**common)
     share, n = figures["accuracy"]["held_out"], counts["held_out"]
     spread = 1.96 * (share * (1 - share) / n) ** 0.5
-    width = f"that on `held_out` is {share:.0%}, give or take {spread:.0%}"
+    width = f"accuracy on `held_out` is {share:.0%}, give or take {spread:.0%} (95 %)"
     more = ""
     if "speaker_left_out" in figures:
         lines = ", ".join(f"{who} {a:.1%}" for who, a in figures["speaker_left_out"].items())
