@@ -100,7 +100,8 @@ numbers a clip) and by the classes it sees.
 
 - **Trained on** the split `features` of `{set}` ({n_train} clips), which no generative model of
   the course is trained on or compared with: {epochs} epochs with random changes of pitch, speed,
-  level, brightness and place, noise and blots, one thread, {minutes:.1f} minutes of processor time.
+  level, brightness and place, noise and blots, one thread, {minutes:.1f} minutes of processor
+  time.{also}
 - **Made by** `{command}`
 - **Network**: a log-mel spectrogram ({n_mels} bands, frames of {n_fft} samples, {hop} apart), then
   three stages of convolution, batch normalisation, ReLU and pooling; {parameters:,} parameters,
@@ -242,6 +243,8 @@ def card(name: str, figures: dict, model: torch.nn.Module, seconds: float) -> st
     share, n = figures["accuracy"]["held_out"], counts["held_out"]
     spread = 1.96 * (share * (1 - share) / n) ** 0.5
     width = f"accuracy on `held_out` is {share:.0%}, give or take {spread:.0%} (95 %)"
+    steps = [f"{k:+d}" for k in figures["recipe"].get("transpose", ()) if k]
+    also = f" Each clip was also learnt transposed by {', '.join(steps)} semitones." * bool(steps)
     more = ""
     if "speaker_left_out" in figures:
         lines = ", ".join(f"{who} {a:.1%}" for who, a in figures["speaker_left_out"].items())
@@ -252,7 +255,7 @@ def card(name: str, figures: dict, model: torch.nn.Module, seconds: float) -> st
         )
     return SOUND_CARD.format(
         **common, **{k: model.options[k] for k in ("n_mels", "n_fft", "hop", "dim")},
-        classes=TOLD[name], width=width, more=more,
+        classes=TOLD[name], width=width, more=more, also=also,
     )  # fmt: skip
 
 
