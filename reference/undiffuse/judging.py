@@ -308,5 +308,5 @@ def _compare_shares(labels: torch.Tensor, name: str) -> None:
         warnings.warn(
             f"{moved:.0%} of the labels would have to change to have the shares of the reference "
             f"set, and FD counts that as a fault: draw with labels_like({name!r}, {len(labels)})",
-            stacklevel=3,
+            stacklevel=4,
         )

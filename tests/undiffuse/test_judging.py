@@ -254,3 +254,10 @@ def test_draws_of_sounds_take_as_many_as_there_are_reals():
     found = judging.judge_draws(draw, "drums", seeds=(0, 1), resamples=10)
     sizes = [len(data.load("drums16k").splits[s]) for s in ("reference", "held_out")]
     assert [q.n for q in found] == [min(sizes)] * 2 and found[0].fd != found[1].fd
+
+
+def test_warnings_point_at_the_caller(hits):
+    x, labels = hits
+    with pytest.warns(UserWarning, match=r"labels_like\('drums', 31\)") as told:
+        judging.judge_sounds(x, labels, "drums", resamples=2)
+    assert told[0].filename == __file__

@@ -75,3 +75,27 @@ def test_name_from_the_file_and_back_as_plain_data(tmp_path):
     recipe = recipes.load(path)
     assert (recipe.name, recipe.lr, recipe.network) == ("mine", 1e-2, {"channels": [8]})
     assert recipes.from_dict(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize(
+    "entries, says",
+    [
+        ({"data": "drums", "flip": True}, "flip = true is for images, and drums is sound"),
+        ({"gain": 3.0}, "gain is for waveforms, and digits has none"),
+        ({"data": "fsdd-mel", "polarity": True}, "polarity is for waveforms"),
+        ({"data": "drums", "gain": -1.0}, "gain = -1.0"),
+        ({"network": {"design": "unett"}}, "design = 'unett'; it may be unet, wavenet"),
+        ({"network": {"design": "wavenet", "attention": [True]}}, "unknown entry 'attention'"),
+    ],
+)
+def test_entries_that_do_not_go_together(entries, says):
+    with pytest.raises(RecipeError, match=says):
+        recipes.from_dict({"name": "a", **entries})
+
+
+def test_presets_of_wavenets_are_written_out():
+    recipe = recipes.from_dict(
+        {"name": "a", "data": "drums", "network": {"preset": "drums-wavenet", "channels": 8}}
+    )
+    assert recipe.network["design"] == "wavenet" and recipe.network["channels"] == 8
+    assert recipe.make_network((1, 64)).null == 8

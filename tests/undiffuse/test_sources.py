@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from undiffuse import _fsdd, data, downloads, sources, transforms
+from undiffuse import _fsdd, data, downloads, sources, trainer, transforms
 from undiffuse.blocks import FactoredConditioner
 from undiffuse.recipes import Recipe
 from undiffuse.unet import UNet
@@ -111,6 +111,20 @@ def test_wavenets_are_made_by_recipes():
         name="a", data="drums", network={"design": "wavenet", "channels": 8, "layers": 2}
     ).make_network((1, 64))
     assert isinstance(model, WaveNet1d)
+
+
+def test_sound_is_varied_while_training():
+    """Gain, delay and polarity change the run, and the same seed gives the same run."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.rand(8, 1, 64, generator=g) - 0.5
+    options = {"channels": [8], "patch": 4, "classes": 8}
+    how = {"name": "a", "data": "drums", "network": options, "steps": 3, "batch": 4}
+    varied = {"shift": 8, "gain": 6.0, "polarity": True}
+    runs = [
+        trainer.train(Recipe(**how, **more), x, torch.arange(8)) for more in (varied, varied, {})
+    ]
+    assert runs[0].losses == runs[1].losses != runs[2].losses
+    assert all(torch.isfinite(torch.tensor(r.losses)).all() for r in runs)
 
 
 def test_mels_and_back():
