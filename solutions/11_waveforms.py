@@ -644,8 +644,8 @@ check("11.5")
 
 # %% [markdown]
 # A schedule that is moved is a schedule again: $\alpha$ and $\sigma$ follow from $\lambda$, as
-# $\alpha^2 + \sigma^2 = 1$. The base here is a digit, with 784 values in all: what the rule counts is
-# how many values show one thing, whatever the axes.
+# $\alpha^2 + \sigma^2 = 1$. The base here is a digit, with 784 values in all: what the rule counts
+# is how many values show one thing, whatever the axes.
 
 # %%
 move = yours_or_the_courses(shift_schedule, course.shift_schedule)
