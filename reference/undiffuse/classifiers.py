@@ -296,14 +296,6 @@ def facts(name: str) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
 
 
-def class_names(name: str) -> tuple[str, ...]:
-    """What the classes of a classifier are called, in the order of its logits."""
-    from safetensors import safe_open
-
-    with safe_open(locate(name), framework="pt") as f:
-        return tuple(json.loads((f.metadata() or {}).get("classes", "[]")))
-
-
 def load(
     name: str | os.PathLike, device: str | torch.device = "cpu"
 ) -> Classifier | SoundClassifier:

@@ -300,7 +300,6 @@ def sample(
 
 def label_of(text: str, found: Any) -> int:
     """The label that ``--label`` means for a checkpoint."""
-    from undiffuse import classifiers
     from undiffuse.sources import parse_label
 
     source = found.recipe.source
@@ -308,7 +307,7 @@ def label_of(text: str, found: Any) -> int:
         if not text.lstrip("-").isdigit():
             raise ValueError(f"label must be a number for {found.name}, got {text!r}")
         return int(text)
-    return parse_label(text, source, classifiers.class_names(source.judge))
+    return parse_label(text, source)
 
 
 @app.command()

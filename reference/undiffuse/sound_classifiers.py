@@ -5,6 +5,7 @@ They are loaded, saved and asked by ``classifiers``, as those of images are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -111,12 +112,26 @@ def vary_mel(
     return x
 
 
+def transposed(x: torch.Tensor, semitones: float) -> torch.Tensor:
+    """Clips (N, 1, L) played faster, so that they sound higher, or slower; silent after their end.
+
+    Between samples a straight line: rough, but what is learnt from need not be clean.
+    """
+    length = x.shape[-1]
+    place = torch.arange(length, dtype=torch.float64) * 2 ** (semitones / 12)
+    before = place.long().clamp(max=length - 2)
+    share = (place - before).clamp(0, 1).to(x.dtype)
+    found = torch.lerp(x[..., before], x[..., before + 1], share)
+    return found * (place <= length - 1)
+
+
 def fit_sound(
     audio: torch.Tensor,
     labels: torch.Tensor,
     rate: int,
     classes: int,
     *,
+    transpose: Sequence[float] = (0,),
     vary: dict[str, Any] | None = None,
     network: dict[str, Any] | None = None,
     seed: int = 0,
@@ -124,10 +139,13 @@ def fit_sound(
 ) -> SoundClassifier:
     """A classifier trained on clips (N, 1, L) in [-1, 1] with labels (N,), in evaluation mode.
 
-    vary: arguments of ``vary_mel``, None for no change; network: those of ``SoundClassifier``;
-    training: those of ``classifiers.train_on``.
+    transpose: by how many semitones the clips are also ``transposed``, all of them by each; vary:
+    arguments of ``vary_mel``, None for no change; network: those of ``SoundClassifier``; training:
+    those of ``classifiers.train_on``.
     """
     torch.manual_seed(seed)
+    audio = torch.cat([transposed(audio, k) if k else audio for k in transpose])
+    labels = labels.repeat(len(transpose))
     model = SoundClassifier(rate, classes, audio.shape[-1], **(network or {}))
     with torch.no_grad():
         mel = torch.cat([model.mel(x) for x in audio.split(100)])

@@ -54,11 +54,12 @@ def estimate_pitch(
 
     One pitch for a whole clip, as a note has. The clip is compared with itself some samples later
     by McLeod and Wyvill's normalised square difference (2005, "A smarter way to find pitch"): 1
-    where it repeats, 0 where nothing does. Of its peaks behind its first fall below
-    0, the first is taken that reaches ``peak`` of the highest: later ones are multiples of the
-    period. The function is interpolated to an eighth of a sample, and by a parabola from there.
+    where it repeats, 0 where nothing does. Of its peaks behind its first fall below 0, the first
+    is taken that reaches ``peak`` of the highest: later ones are multiples of the period. The
+    function is interpolated to an eighth of a sample, and by a parabola from there.
+
     No pitch: the highest peak is below ``clarity``, or the clip is silent. f_max: 0.49 rate if
-    None. A clip should hold some periods: lags go to half of it at most.
+    None. A clip should hold some periods: lags go to half of it at most. No gradient is of use.
     """
     require_float("x", x)
     f_max = 0.49 * rate if f_max is None else f_max

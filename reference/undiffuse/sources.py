@@ -32,8 +32,8 @@ class Source:
     take(split, n) gives samples float32 (N, C, ...) in [-1, 1] and labels int64 (N,). kind:
     "image", "sound" (waveforms (N, 1, L)) or "mel" (log-mel spectrograms (N, 1, n_mels, frames)).
     classes: how many labels there are; factors: the sizes of what a label is packed from, if it is.
-    rate: of the sound, Hz. judge: which classifier judges it, "" for none. shipped: whether it
-    comes with the course.
+    rate: of the sound, Hz. judge: which classifier judges it. stored: its name in ``data.sets()``,
+    "" for one that does not come with the course.
     """
 
     name: str
@@ -42,8 +42,15 @@ class Source:
     classes: int
     rate: int | None = None
     judge: str = ""
+    stored: str = ""
     factors: tuple[int, ...] | None = None
-    shipped: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the classes are called; of notes, the families."""
+        if not self.stored:
+            return downloads.SETS["fsdd"].classes
+        return tuple(data.manifest()["sets"][self.stored]["classes"])
 
     def judged(self, labels: torch.Tensor) -> torch.Tensor:
         """The class that the judge tells apart, of each label: of a note its family."""
@@ -71,19 +78,21 @@ def note_parts(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return labels // KEYS, labels % KEYS + LOWEST_KEY
 
 
-def parse_label(text: str, source: Source, names: tuple[str, ...] = ()) -> int:
+def parse_label(text: str, source: Source) -> int:
     """The label that a word means: "3", a class's name ("kick"), or for notes "reed:69".
 
-    names: those of the classes, of the families for notes. ValueError says what there is.
+    ValueError says what there is.
     """
+    names = source.names
 
     def one(word: str, size: int, names: tuple[str, ...] = (), first: int = 0) -> int:
-        if word in names:
-            return names.index(word)
         if word.lstrip("-").isdigit() and first <= int(word) < first + size:
             return int(word) - first
+        if word in names:
+            return names.index(word)
         known = f"{first} to {first + size - 1}"
-        known += f" or {', '.join(names)}" if names else ""
+        if names and names[0] != "0":
+            known += f" or {', '.join(names)}"
         raise ValueError(f"label {text!r}: {word!r} is not one of {known}")
 
     if not source.factors or ":" not in text:
@@ -139,12 +148,14 @@ def _fsdd_mel(split: str = "train", n: int | None = None) -> tuple[torch.Tensor,
 SOURCES = {
     s.name: s
     for s in (
-        Source("digits", data.digits, "image", 10, judge="digits"),
-        Source("fashion", data.fashion, "image", 10, judge="fashion"),
-        Source("drums", data.drums, "sound", 8, 16000, "drums"),
-        Source("notes", _notes, "sound", FAMILIES * KEYS, 8000, "notes", (FAMILIES, KEYS)),
-        Source("fsdd", downloads.fsdd, "sound", 10, 8000, "fsdd", shipped=False),
-        Source("fsdd-mel", _fsdd_mel, "mel", 10, 8000, "fsdd", shipped=False),
+        Source("digits", data.digits, "image", 10, None, "digits", "mnist10k"),
+        Source("fashion", data.fashion, "image", 10, None, "fashion", "fashion10k"),
+        Source("drums", data.drums, "sound", 8, 16000, "drums", "drums16k"),
+        Source(
+            "notes", _notes, "sound", FAMILIES * KEYS, 8000, "notes", "notes8k", (FAMILIES, KEYS)
+        ),
+        Source("fsdd", downloads.fsdd, "sound", 10, 8000, "fsdd"),
+        Source("fsdd-mel", _fsdd_mel, "mel", 10, 8000, "fsdd"),
     )
 }
 

@@ -98,7 +98,7 @@ def test_help_with_an_example(run, command):
 def test_networks(run):
     code, said, _ = run("networks")
     assert code == 0 and "parameters" in said and "MFLOP/call" in said
-    for name in ("tiny", "five-minutes", "one-hour", "tiny-sound"):
+    for name in ("tiny", "five-minutes", "one-hour", "tiny-sound", "tiny-wavenet"):
         assert f"\n{name} " in said
 
 
@@ -156,8 +156,85 @@ def test_sound(run, sound, tmp_path):
     with np.load(out) as found:
         assert sorted(found) == ["audio", "labels", "rate"] and int(found["rate"]) == 8000
         assert found["audio"].dtype == np.float32 and np.abs(found["audio"]).max() <= 1
-    code, _, said = run("sample", sound, "--grid", tmp_path / "a.png")
-    assert code == exits.USAGE and "no --grid" in said
+
+
+def test_sounds_as_pictures_and_wav_files(run, sound, tmp_path):
+    from undiffuse.audio_files import read_audio
+
+    grid, wav, out = tmp_path / "a.png", tmp_path / "wav", tmp_path / "a.npz"
+    options = ("--count", 4, "--calls", 2, "--label", 3)
+    code, said, _ = run("sample", sound, *options, "--grid", grid, "--wav", wav, "--out", out)
+    assert code == 0 and "4 spectrograms" in said and "4 sounds" in said
+    with Image.open(grid) as picture:
+        assert picture.mode == "RGB" and min(picture.size) > 30
+    assert sorted(os.listdir(wav)) == [f"00{i}-3.wav" for i in range(4)]
+    with np.load(out) as found:
+        for i, clip in enumerate(found["audio"]):
+            again, rate = read_audio(wav / f"00{i}-3.wav")
+            assert rate == 8000 and np.abs(again - clip).max() <= 2**-16
+
+
+def test_images_have_no_sound(run, file, tmp_path):
+    code, _, said = run("sample", file, "--wav", tmp_path / "wav")
+    assert code == exits.USAGE and "there is no --wav of them" in said
+    assert not os.listdir(tmp_path)
+
+
+def test_a_model_of_spectrograms_is_heard(run, tmp_path):
+    recipe = Recipe(name="say", data="fsdd-mel", network=NETWORK)
+    path = checkpoints.save(tmp_path / "say.safetensors", network(), recipe, (1, 64, 128))
+    out = tmp_path / "a.npz"
+    options = ("--count", 2, "--calls", 1, "--out", out, "--grid", tmp_path / "a.png")
+    assert run("sample", path, *options)[0] == 0
+    with np.load(out) as found:
+        assert sorted(found) == ["audio", "labels", "mel", "rate"] and int(found["rate"]) == 8000
+        assert found["audio"].shape == (2, 8192) and found["mel"].shape == (2, 64, 128)
+        first = found["audio"]
+    assert run("sample", path, *options)[0] == 0
+    with np.load(out) as found:
+        assert (found["audio"] == first).all()
+
+
+def test_labels_of_drums_and_notes_may_be_words(run, tmp_path):
+    out = tmp_path / "a.npz"
+    for data_, label, classes, wanted, more in (
+        ("drums", "snare", 8, 1, {}),
+        ("notes", "reed:69", 1105, 8 * 85 + 45, {"factors": [13, 85]}),
+    ):
+        options = NETWORK | {"classes": classes} | more
+        recipe = Recipe(name="own", data=data_, network=options)
+        path = tmp_path / "own.safetensors"
+        checkpoints.save(path, network(dims=1, **options), recipe, (1, 64))
+        code, _, said = run("sample", path, "--count", 2, "--calls", 1, "--label", label,
+                            "--out", out)  # fmt: skip
+        assert code == 0, said
+        with np.load(out) as found:
+            assert found["labels"].tolist() == [wanted] * 2
+            assert int(found["rate"]) == (16000 if data_ == "drums" else 8000)
+        code, _, said = run("sample", path, "--label", "oboe", "--out", out)
+        assert code == exits.USAGE and "'oboe' is not one of" in said
+    assert run("sample", path, "--count", 3, "--calls", 1, "--out", out)[0] == 0
+    with np.load(out) as found:  # families and keys that go together, and not 0, 1, 2
+        assert (found["labels"] == data_labels("notes", 3)).all()
+
+
+def data_labels(name, count):
+    from undiffuse import sources
+
+    return sources.source(name).take("reference", count)[1].numpy()
+
+
+def test_pictures_of_sounds_show_where_they_are(tmp_path):
+    """A high tone is bright above, a silent clip is dark."""
+    from undiffuse.draw import spectrogram_pixels
+
+    t = np.arange(8192) / 8000
+    clips = np.stack([np.sin(2 * np.pi * 3500 * t), np.sin(2 * np.pi * 500 * t), 0 * t])
+    pixels = spectrogram_pixels(clips.astype(np.float32))
+    assert pixels.shape == (3, 128, 128, 3) and pixels.dtype == np.uint8
+    bright = pixels.astype(int).sum(-1).mean(2)
+    assert bright[0].argmax() < 25 and bright[1].argmax() > 100
+    assert (pixels[2] == pixels[2, 0, 0]).all() and bright[2].max() < 20
 
 
 def test_a_checkpoint_in_the_place_of_a_shipped_one(run, file, tmp_path, monkeypatch):
@@ -177,8 +254,8 @@ def test_a_checkpoint_in_the_place_of_a_shipped_one(run, file, tmp_path, monkeyp
         (("--out", "a.txt"), exits.USAGE, "must end with .npz"),
         (("--grid", "a.jpg"), exits.USAGE, "must end with .png"),
         ((), exits.USAGE, "name a file to write"),
-        (("--out", "a.npz", "--label", 10), exits.USAGE, "label 10 is not one that mine knows"),
-        (("--out", "a.npz", "--label", -1), exits.USAGE, "(0 to 9)"),
+        (("--out", "a.npz", "--label", 10), exits.USAGE, "'10' is not one of 0 to 9"),
+        (("--out", "a.npz", "--label", -1), exits.USAGE, "0 to 9"),
         (("--out", "a.npz", "--solver", "magic"), exits.USAGE, "solver must be one of"),
         (("--out", "a.npz", "--count", 0), exits.USAGE, "--count"),
         (("--out", "a.npz", "--device", "tpu"), exits.USAGE, "device is auto, cpu"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from undiffuse import classifiers, data, judging, metrics
+from undiffuse import classifiers, data, judging, metrics, sources
 
 N = 200
 
@@ -167,3 +167,90 @@ def test_figures_go_to_json_and_back(quality):
     assert plain["ratio"] == quality.ratio and plain["excess"] == quality.excess
     assert plain["seeds"] == [7] and plain["n"] == N
     assert all(np.isfinite(plain["nearness"][s]["0.01"]) for s in ("samples", "held_out"))
+
+
+# sounds -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def hits():
+    """Real drums that the figures are not made from."""
+    return data.drums("validation")
+
+
+def test_real_drums_are_judged_as_their_parts_say(hits):
+    judge = classifiers.load("drums")
+    quality = judging.judge_sounds(*hits, "drums", seeds=(3,), resamples=20)
+    n = len(hits[0])
+    f, r, h = (
+        classifiers.examine(judge, x)[0]
+        for x in (hits[0], data.drums("reference", n)[0], data.drums("held_out", n)[0])
+    )
+    assert (quality.n, quality.data, quality.seeds) == (n, "drums", (3,))
+    assert quality.fd == pytest.approx(metrics.frechet_distance(f, r), rel=1e-3)
+    assert quality.floor == pytest.approx(metrics.frechet_distance(h, r), rel=1e-3)
+    assert quality.accuracy == classifiers.accuracy(judge, *hits)
+    assert "drums: n = 31" in judging.describe(quality)
+    flat = judging.judge_sounds(hits[0][:, 0].numpy(), hits[1].tolist(), "drums", resamples=20)
+    assert flat.fd == pytest.approx(quality.fd, rel=1e-4)
+
+
+def test_silence_copies_and_noise_show(hits):
+    x, labels = hits
+    quality = judging.judge_sounds(x, labels, "drums", resamples=10)
+    silent = judging.judge_sounds(torch.zeros_like(x), labels, "drums", resamples=10)
+    assert silent.fd > 2 * quality.fd and silent.accuracy < 0.5
+    assert all(np.isfinite(v) for v in (silent.fd, silent.kid, silent.memorisation))
+    copies = data.drums("train", 31)
+    copied = judging.judge_sounds(*copies, "drums", resamples=10)
+    assert copied.memorisation < 1e-3 and copied.nearness["samples"]["0.05"] < 1e-3
+    g = torch.Generator().manual_seed(0)
+    noise = (0.3 * torch.randn(x.shape, generator=g)).clamp(-1, 1)
+    assert judging.judge_sounds(noise, labels, "drums", resamples=10).fd > 2 * quality.fd
+
+
+def test_notes_are_judged_by_their_family():
+    x, labels = sources.source("notes").take("validation")
+    quality = judging.judge_sounds(x, labels, "notes", resamples=10)
+    family = sources.note_parts(labels)[0]
+    assert quality.accuracy == classifiers.accuracy(classifiers.load("notes"), x, family)
+    other_key = family * sources.KEYS
+    assert judging.judge_sounds(x, other_key, "notes", resamples=10).accuracy == quality.accuracy
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda x, y: (x * torch.nan, y), "31 of 31 clips hold NaN"),
+        (lambda x, y: (x * 3, y), r"clips must lie in \[-1, 1\], and reach from -2"),
+        (lambda x, y: (x[:5], y[:5]), r"at least 10 clips.*\(5, 1, 8192\)"),
+        (lambda x, y: (x[..., :8000], y), r"\(N, 1, 8192\)"),
+        (lambda x, y: ((x * 32767).short(), y), "float in .*, got torch.int16"),
+        (lambda x, y: (x, y + 1), "0 to 7, got 1 to 8"),
+        (lambda x, y: (x, y[:9]), "31 whole numbers"),
+    ],
+)
+def test_sounds_that_cannot_be_judged_are_named(hits, change, says):
+    with pytest.raises(ValueError, match=says):
+        judging.judge_sounds(*change(*hits), "drums", resamples=10)
+
+
+def test_images_and_sounds_are_not_mixed_up(hits, reals):
+    with pytest.raises(ValueError, match="drums, notes, fsdd, got 'digits'"):
+        judging.judge_sounds(*hits, "digits")
+    with pytest.raises(ValueError, match="digits, fashion, got 'drums'"):
+        judging.judge_images(*reals, "drums")
+
+
+def test_draws_of_sounds_take_as_many_as_there_are_reals():
+    x, labels = data.drums("train")
+    members = [(labels == c).nonzero()[:, 0] for c in range(8)]
+
+    def draw(wanted, seed):
+        g = torch.Generator().manual_seed(seed)
+        picks = [members[c][torch.randint(len(members[c]), (1,), generator=g)] for c in wanted]
+        return x[torch.cat(picks)]
+
+    found = judging.judge_draws(draw, "drums", seeds=(0, 1), resamples=10)
+    sizes = [len(data.load("drums16k").splits[s]) for s in ("reference", "held_out")]
+    assert [q.n for q in found] == [min(sizes)] * 2 and found[0].fd != found[1].fd

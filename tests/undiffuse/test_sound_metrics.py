@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_transforms import ORACLE
 
-from undiffuse import data
+from undiffuse import data, sound
 from undiffuse import sound_metrics as me
+from undiffuse import transforms as tr
 from undiffuse.sound import rms_dbfs
 
 F64 = torch.float64
@@ -255,3 +256,33 @@ def test_spectrum_distance():
 def test_errors_say_what_was_given_and_wanted(call, error, says):
     with pytest.raises(error, match=says):
         call()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: tr.stft_magnitude(x),
+        lambda x: tr.istft(tr.stft(x), length=x.shape[-1]),
+        lambda x: tr.log_mel_to_model_range(tr.log_mel(x, RATE)),
+        lambda x: tr.griffin_lim(tr.stft_magnitude(x), 3, torch.Generator().manual_seed(0)),
+        lambda x: tr.mel_to_magnitude(tr.log_mel(x, RATE).exp(), tr.mel_filterbank(64, 256, RATE)),
+        lambda x: tr.resample(x, 44100, 16000),
+        lambda x: sound.augment_audio(x[:, None], torch.Generator().manual_seed(0)),
+        lambda x: sound.loudness_normalise(x),
+        lambda x: sound.drum_loop({"a": x[0]}, {"a": "x.x."}, 120, RATE),
+        lambda x: sound.melody({60: x[0]}, [(60, 1), (None, 1)], 120, RATE),
+        lambda x: me.log_spectral_distance(tr.stft_magnitude(x), tr.stft_magnitude(2 * x)),
+        lambda x: me.estimate_pitch(x, RATE),
+        lambda x: me.pitch_error_cents(x, torch.tensor([60.0, 62.0, 64.0, 65.0]), RATE),
+        lambda x: torch.stack([me.spectral_centroid(x, RATE), me.attack_seconds(x, RATE)]),
+        lambda x: torch.stack([me.sounding_seconds(x, RATE), me.clipping_share(x, 0.3)]),
+        lambda x: me.mean_spectrum_db(x, RATE),
+    ],
+)
+def test_a_gpu_gives_the_same(f):
+    x = harmonics([262.0, 300.0, 330.0, 350.0], 4096).float()
+    found = f(x.cuda())
+    assert found.is_cuda
+    torch.testing.assert_close(found.cpu(), f(x), rtol=1e-3, atol=1e-3)
