@@ -139,8 +139,8 @@ fig = listen.spectrograms(one_of_each, RATE, columns=4)
 plots.show(
     fig,
     alt=listen.spectrograms_alt(one_of_each, RATE),
-    caption="Every hit starts at once, with all frequencies. What tells the kinds apart is what "
-    "stays: low bands in a kick and a tom, a bright fog in a hat and a cymbal.",
+    caption="A hit begins suddenly. What tells the kinds apart is where its power lies and how "
+    "long it stays: low down in a kick and a tom, all over in a hat and a cymbal.",
 )
 
 # %% [markdown]
@@ -171,8 +171,8 @@ print(f"{'all':12}" + "".join(f"{sum(in_split[s]):12}" for s in data.SPLITS))
 # %% [markdown]
 # <!-- exercise 11.1 -->
 #
-# Write `prepare_clip`. First numbers, then channels, rate, length, level, in this order. Only whole
-# clips are scaled, and only if they must be.
+# Write `prepare_clip`. First numbers, then channels, rate, length, level, in this order. A clip is
+# scaled as a whole, and only if it must be.
 
 
 # %% tags=["answer"] exercise="11.1"
@@ -644,7 +644,8 @@ check("11.5")
 
 # %% [markdown]
 # A schedule that is moved is a schedule again: $\alpha$ and $\sigma$ follow from $\lambda$, as
-# $\alpha^2 + \sigma^2 = 1$. The base here is a digit, with 784 values.
+# $\alpha^2 + \sigma^2 = 1$. The base here is a digit, with 784 values in all: what the rule counts
+# is how many values show one thing, whatever the axes.
 
 # %%
 move = yours_or_the_courses(shift_schedule, course.shift_schedule)
@@ -682,7 +683,7 @@ plots.show(
 # the hiss of a cymbal every sample is news: there is nothing to average.
 #
 # And it supposes something else, which is easily overlooked. SNR is a ratio of variances *if the
-# data have variance 1*. Digits nearly do. What do these hits have?
+# data have variance 1*. Digits are not far from it. What do these hits have?
 
 # %% tags=["compare"]
 digit_images, _ = data.digits("train", 500)
