@@ -38,7 +38,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from coursework import check, hint
-from undiffuse import budget, data, downloads, listen, plots
+from undiffuse import budget, data, plots
 
 # %% [markdown]
 # ## A claim, and your guesses
@@ -73,6 +73,8 @@ from undiffuse import budget, data, downloads, listen, plots
 
 # %%
 RATE = 8000
+from undiffuse import downloads, listen
+
 try:
     fsdd = downloads.load("fsdd")
 except (ValueError, data.DataNotFound) as error:
@@ -773,21 +775,24 @@ def with_your_conditioner(network: MelVocoder) -> MelVocoder:
     return network
 
 
+def train_vocoder(seconds: float):
+    """A run of the vocoder on FSDD."""
+    clips, _, _, _ = speech("train", budget(full=None, small=40))
+    z, mels = pieces(clips, levels, each=budget(full=4, small=1))
+    torch.manual_seed(0)
+    network = with_your_conditioner(MelVocoder(**budget({}, {"channels": 16, "layers": 2})))
+    recipe = recipe_for("vocoder", seconds, batch=8, ema=0.995)
+    with tqdm(unit="step") as bar:
+        return trainer.train(recipe, z, mels, model=network, on_step=progress(bar))
+
+
 voice = None
 if fsdd is None:
     print("skipped: this cell trains a vocoder on FSDD, which is not here")
 else:
-    clips, _, _, _ = speech("train", budget(full=None, small=40))
-    z, mels = pieces(clips, levels, each=budget(full=4, small=1))
-    torch.manual_seed(0)
-    small = {"channels": 16, "layers": 2}
-    network = with_your_conditioner(MelVocoder(**budget({}, small)))
-    with tqdm(unit="step") as bar:
-        voice = trainer.train(
-            recipe_for("vocoder", 170.0, batch=8, ema=0.995), z, mels, model=network,
-            on_step=progress(bar),
-        )  # fmt: skip
-    print(f"{voice.steps} steps, {voice.seconds:.0f} s, loss {sum(voice.losses[-50:]) / 50:.3f}")
+    voice = train_vocoder(170.0)
+    last = voice.losses[-50:]
+    print(f"{voice.steps} steps, {voice.seconds:.0f} s, loss {sum(last) / len(last):.3f}")
 
 # %% [markdown]
 # Now both on recordings that nobody has trained on. The *real-time factor* is the time it takes to
