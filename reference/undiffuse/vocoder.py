@@ -23,7 +23,14 @@ from undiffuse._arguments import require_count, require_float
 from undiffuse.blocks import PatchStem, timestep_embedding, zero_init_
 from undiffuse.sampling import sample
 from undiffuse.schedules import Schedule
-from undiffuse.transforms import log_mel, log_mel_from_model_range, log_mel_to_model_range
+from undiffuse.transforms import (
+    FLOOR,
+    istft,
+    log_mel,
+    log_mel_from_model_range,
+    log_mel_to_model_range,
+    stft,
+)
 from undiffuse.transforms import mel_filterbank as _mel_filterbank
 from undiffuse.wavenets import TIME_SCALE, TIME_WAVES, GatedResBlock1d, dilations
 
@@ -162,6 +169,9 @@ class MelLevels:
         share = share.clamp(0, 1)[:, None]
         rows = torch.eye(n_mels, dtype=torch.float64)
         self._between = rows[right - 1] * (1 - share) + rows[right] * share  # (hop, n_mels)
+        self._filters = filters
+        covered = filters.sum(0)
+        self._shares = (filters / covered.clamp(min=1e-12)).T  # of each bin, (bins, n_mels)
         window = torch.hann_window(n_fft, dtype=torch.float64)
         # A bin of white noise of variance 1 has this mean magnitude (Rayleigh's).
         noise = math.sqrt(math.pi) / 2 * window.square().sum().sqrt()
@@ -195,6 +205,24 @@ class MelLevels:
         """The inverse of ``flatten``: (..., L)."""
         c = mdct(require_float("z", z), self.hop)
         return imdct(c * self.gain(mel, c.shape[-2]), z.shape[-1])
+
+    def match(self, x: torch.Tensor, mel: torch.Tensor, rounds: int = 10) -> torch.Tensor:
+        """Sounds (..., L) nudged towards the mel (..., n_mels, frames) that they should have.
+
+        In each round, every bin of the STFT is multiplied by what its bands lack, and the sound
+        nearest to that is taken, as Griffin and Lim do with whole magnitudes. Fine structure and
+        phases stay what they are.
+        """
+        require_count("rounds", rounds, 0)
+        filters, shares = self._filters.to(x), self._shares.to(x)
+        place = torch.arange(1 + x.shape[-1] // self.hop, device=mel.device)
+        wanted = log_mel_from_model_range(mel)[..., place.clamp(max=mel.shape[-1] - 1)]
+        for _ in range(rounds):
+            spectrum = stft(x, self.n_fft, self.hop)
+            has = (filters @ spectrum.abs()).clamp(min=FLOOR).log()
+            factor = (shares @ (wanted - has).clamp(-3.0, 3.0)).exp()
+            x = istft(spectrum * factor, self.n_fft, self.hop, x.shape[-1])
+        return x
 
 
 def mdct(x: torch.Tensor, bands: int) -> torch.Tensor:
@@ -238,12 +266,13 @@ def vocode(
     kind: str = "v",
     solver: str = "ddim",
     calls: int = 25,
+    rounds: int = 10,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
     """Sounds for mels (B, n_mels, frames) in model range: (B, length), float32.
 
     length: hop * (frames - 1) if None. kind: what ``network`` predicts. solver, calls, generator:
-    of ``sampling.sample``, at levels even in time.
+    of ``sampling.sample``, at levels even in time. rounds: of ``MelLevels.match`` at the end.
     """
     length = levels.hop * (mel.shape[-1] - 1) if length is None else length
     z = sample(
@@ -258,7 +287,7 @@ def vocode(
         spacing="time",
         device=mel.device,
     )
-    return levels.restore(z[:, 0], mel)
+    return levels.match(levels.restore(z[:, 0], mel), mel, rounds)
 
 
 def pieces(
