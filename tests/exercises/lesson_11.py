@@ -367,7 +367,7 @@ gated_block = Exercise(
         "Two results: what the next block gets, and the skip. Only the first has x in it, and "
         "only the first is divided by the root of 2.",
     ),
-    library=("undiffuse.wavenets",),
+    library=("undiffuse.wavenets", "undiffuse.wavenets.GatedResBlock1d"),
 )
 
 
