@@ -8,13 +8,14 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from undiffuse import checkpoints, commands, data, trainer
+from undiffuse import checkpoints, commands, data, sources, trainer
 from undiffuse.recipes import Recipe
 from undiffuse.unet import UNet
 
@@ -396,7 +397,8 @@ def spoilt(change):
     ],
 )
 def test_bad_data(run, recipe, tmp_path, monkeypatch, change, says):
-    monkeypatch.setattr(data, "digits", spoilt(change))
+    digits = replace(sources.SOURCES["digits"], take=spoilt(change))
+    monkeypatch.setitem(sources.SOURCES, "digits", digits)
     code, _, said = run("train", recipe, "--out", tmp_path / "run")
     assert code == exits.USAGE and says in said
 
