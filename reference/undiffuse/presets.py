@@ -37,7 +37,7 @@ PRESETS = {
         {"channels": [32, 64], "blocks": 1, "patch": 2, "classes": 10},
     ),
     "one-hour": Preset(
-        "the shipped checkpoint of digits, in an hour on a core",
+        "the shipped checkpoints of digits and clothes, in an hour on a core",
         (1, 28, 28),
         {"channels": [48, 96], "blocks": 1, "patch": 2, "classes": 10},
     ),

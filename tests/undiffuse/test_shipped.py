@@ -12,7 +12,7 @@ from undiffuse import checkpoints, judging, presets, recipes
 from undiffuse.blocks import count_parameters
 from undiffuse.draw import draw
 
-SHIPPED = ("digits",)
+SHIPPED = ("digits", "fashion")
 
 
 def facts_of(name):
