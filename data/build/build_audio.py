@@ -7,7 +7,6 @@ in manifest.json and the tables between the ``generated`` marks of their cards. 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import hashlib
 import io
@@ -18,7 +17,15 @@ from math import gcd
 from pathlib import Path
 
 import numpy as np
-from build_images import DATA, Package, deb_data, npz, obtain, with_tables
+from build_images import (
+    Package,
+    arguments,
+    compare_and_write,
+    deb_data,
+    npz,
+    obtain,
+    with_tables,
+)
 from group_splits import group_splits
 from scipy.signal import resample_poly
 from sound_sources import (
@@ -406,12 +413,7 @@ def attribution_csv(rows: list[list]) -> bytes:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--packages", type=Path, help="folder that holds the package files already")
-    parser.add_argument("--cache", type=Path, default=DATA / "cache", help="where to fetch to")
-    parser.add_argument("--out", type=Path, default=DATA, help="the data folder to write to")
-    parser.add_argument("--write", action="store_true", help="write, instead of only comparing")
-    options = parser.parse_args()
+    options = arguments(__doc__)
 
     built, attribution = build(options.packages, options.cache)
     at = options.out / "manifest.json"
@@ -434,16 +436,7 @@ def main() -> int:
             files[card] = text.encode()
     files[at] = (json.dumps(manifest, indent=1) + "\n").encode()
 
-    stale = [p for p, b in files.items() if not p.is_file() or p.read_bytes() != b]
-    for path in files:
-        print(("differs  " if path in stale else "the same ") + str(path))
-    if options.write:
-        for path in stale:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(files[path])
-        print(f"wrote {len(stale)} files" if stale else "nothing to write")
-        return 0
-    return 1 if stale else 0
+    return compare_and_write(files, options.write)
 
 
 if __name__ == "__main__":

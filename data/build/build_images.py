@@ -233,13 +233,32 @@ def with_tables(card: str, generated: str) -> str:
     return f"{head}{start}\n{generated}\n{stop}{tail}"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def arguments(doc: str) -> argparse.Namespace:
+    """What a builder is told on its command line; ``doc`` is its docstring."""
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
     parser.add_argument("--packages", type=Path, help="folder that holds the package files already")
     parser.add_argument("--cache", type=Path, default=DATA / "cache", help="where to fetch to")
     parser.add_argument("--out", type=Path, default=DATA, help="the data folder to write to")
     parser.add_argument("--write", action="store_true", help="write, instead of only comparing")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def compare_and_write(files: dict[Path, bytes], write: bool) -> int:
+    """Says which files differ from what is there, and writes those if told; the exit status."""
+    stale = [p for p, b in files.items() if not p.is_file() or p.read_bytes() != b]
+    for path in files:
+        print(("differs  " if path in stale else "the same ") + str(path))
+    if write:
+        for path in stale:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(files[path])
+        print(f"wrote {len(stale)} files" if stale else "nothing to write")
+        return 0
+    return 1 if stale else 0
+
+
+def main() -> int:
+    options = arguments(__doc__)
 
     at = options.out / "manifest.json"
     manifest = json.loads(at.read_text()) if at.is_file() else {"version": 1, "sets": {}}
@@ -266,18 +285,9 @@ def main() -> int:
             files[card] = text.encode()
     files[at] = (json.dumps(manifest, indent=1) + "\n").encode()
 
-    stale = [p for p, b in files.items() if not p.is_file() or p.read_bytes() != b]
     for note in notes:
         print(note)
-    for path in files:
-        print(("differs  " if path in stale else "the same ") + str(path))
-    if options.write:
-        for path in stale:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(files[path])
-        print(f"wrote {len(stale)} files" if stale else "nothing to write")
-        return 0
-    return 1 if stale else 0
+    return compare_and_write(files, options.write)
 
 
 if __name__ == "__main__":

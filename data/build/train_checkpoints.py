@@ -27,13 +27,12 @@ import torch
 
 DATA = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(DATA.parent / "reference"))
-from undiffuse import checkpoints, data, judging, presets, recipes, trainer  # noqa: E402
+from undiffuse import checkpoints, judging, presets, recipes, trainer  # noqa: E402
 from undiffuse.blocks import count_parameters  # noqa: E402
 from undiffuse.draw import draw  # noqa: E402
 
 N, SEEDS = 1000, (0, 1, 2)
 SAMPLERS = {"ddim_50": ("ddim", 50), "dpmpp_2m_10": ("dpmpp_2m", 10)}
-SETS = {"digits": "mnist10k", "fashion": "fashion10k"}
 
 CARD = """# {name}
 
@@ -81,7 +80,7 @@ ROWS = {
 def train(name: str, folder: Path, device: str) -> Path:
     """Trains ``data/recipes/NAME.toml`` in ``folder``; the path of the checkpoint."""
     recipe = recipes.load(DATA / "recipes" / f"{name}.toml")
-    x, labels = getattr(data, recipe.data)("train", recipe.n)
+    x, labels = recipe.source.take("train", recipe.n)
     said = time.monotonic()
 
     def show(step: int, of: int, loss: float, model: object) -> None:
@@ -92,7 +91,7 @@ def train(name: str, folder: Path, device: str) -> Path:
 
     options = {"folder": folder, "on_step": show, "device": device}
     if recipe.validate_every:
-        options["validation"] = getattr(data, recipe.data)("validation")
+        options["validation"] = recipe.source.take("validation")
     run = trainer.train(recipe, x, labels, **options)
     facts = trainer.facts(run, device)
     path = folder / f"{name}.safetensors"
@@ -105,18 +104,17 @@ def from_run(name: str, folder: Path) -> Path:
     if made:
         return made[0]
     from undiffuse.training import EMA
-    from undiffuse.unet import UNet
 
     state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
     recipe = recipes.from_dict(json.loads(state["extra"]["recipe"]))
-    shape = getattr(data, recipe.data)("train", 1)[0].shape[1:]
-    model = UNet(in_channels=shape[0], dims=len(shape) - 1, **recipe.network)
+    shape = tuple(recipe.source.take("train", 1)[0].shape[1:])
+    model = recipe.make_network(shape)
     ema = EMA(model, recipe.ema)
     ema.load_state_dict(state["ema"])
     ema.copy_to(model)
     facts = {"steps": state["step"], "seconds": round(state["extra"]["seconds"])}
     path = Path(tempfile.mkdtemp()) / f"{name}.safetensors"
-    return checkpoints.save(path, model, recipe, tuple(shape), **facts)
+    return checkpoints.save(path, model, recipe, shape, **facts)
 
 
 def measure(path: Path, n: int, device: str) -> dict[str, Any]:
@@ -200,9 +198,9 @@ def ship(name: str, source: Path, n: int, device: str, write: bool) -> None:
         "parameters": count_parameters(found.model),
         "flops_per_call": presets.flops_per_call(found.model, found.shape),
         "trained_on": {
-            "set": SETS[recipe.data],
+            "set": recipe.source.stored,
             "split": "train",
-            "n": recipe.n or len(getattr(data, recipe.data)("train")[1]),
+            "n": recipe.n or len(recipe.source.take("train")[1]),
         },
         "recipe": recipe.to_dict(),
         "run": facts,
@@ -213,7 +211,7 @@ def ship(name: str, source: Path, n: int, device: str, write: bool) -> None:
     card = CARD.format(
         name=name,
         data=recipe.data,
-        set=SETS[recipe.data],
+        set=recipe.source.stored,
         n_train=figures["trained_on"]["n"],
         steps=facts.get("steps", recipe.steps),
         batch=recipe.batch,
