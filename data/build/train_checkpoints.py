@@ -48,7 +48,7 @@ A diffusion model of `{set}`, conditional on its ten classes: `course sample {na
 {table}
 
 Each column: {n:,} samples a seed, seeds {seeds}, labels in the class shares of the reference set,
-guidance {guidance:g} (1 is none); mean over the seeds, in brackets the lowest and the highest.
+guidance {guidance} (1 is none); mean over the seeds, in brackets the lowest and the highest.
 Features and classes are those of [`{data}_classifier`](../checkpoints/{data}_classifier.md), which
 was trained on other images. FD, KID, precision and recall are against the split `reference`; the
 column of real data is the split `held_out` in place of samples, at the same count: what a perfect
@@ -151,10 +151,18 @@ def measure(path: Path, n: int, device: str) -> dict[str, Any]:
         "n": n,
         "seeds": list(SEEDS),
         "guidance": found.recipe.guidance,
+        "guidance_interval": list(found.recipe.guidance_interval),
         "floor": floor,
         "samplers": samplers,
         "fd_of_10_calls_over_50": round(few, 4),
     }
+
+
+def guidance_in_words(recipe: recipes.Recipe) -> str:
+    """Such as "1.2", or "1.6 between the times 0.2 and 0.8"."""
+    lo, hi = recipe.guidance_interval
+    between = "" if (lo, hi) == (0, 1) else f" between the times {lo:g} and {hi:g}"
+    return f"{recipe.guidance:g}{between}"
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -221,7 +229,7 @@ def ship(name: str, source: Path, n: int, device: str, write: bool) -> None:
         parameters=figures["parameters"],
         mflops=figures["flops_per_call"] / 1e6,
         megabytes=figures["bytes"] / 1e6,
-        guidance=recipe.guidance,
+        guidance=guidance_in_words(recipe),
         prediction=recipe.prediction,
         schedule=recipe.schedule,
         table=table(figures["quality"]),

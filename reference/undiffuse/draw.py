@@ -44,6 +44,7 @@ def draw(
     seed: int = 0,
     solver: str = "dpmpp_2m",
     guidance: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
     label: int | None = None,
     labels: torch.Tensor | None = None,
     batch: int = 250,
@@ -56,9 +57,10 @@ def draw(
     family and key are on no instrument), unless ``label`` names one for all or ``labels`` (count,)
     one for each. Every sample has a random stream of its own (``generators``): what is drawn for a
     seed does not depend on ``batch``, but for the rounding of sums in the network. progress: called
-    with the number of samples after each network call on them. guidance: None takes the scale that
-    the checkpoint's recipe names. Raises ValueError for count or batch
-    below 1, labels that the network does not know, or guidance of a network without classes.
+    with the number of samples after each network call on them. guidance, and
+    guidance_interval (lo, hi), the times in [0, 1] between which it is used: None takes what the
+    checkpoint's recipe names. Raises ValueError for count or batch below 1, labels that the network
+    does not know, or guidance of a network without classes.
     """
     for name, value in (("count", count), ("batch", batch)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -70,7 +72,8 @@ def draw(
     if guidance != 1.0:
         if labels is None:
             raise ValueError(f"{checkpoint.name} knows no classes, so there is nothing to guide by")
-        model = guided(model, checkpoint.null, guidance)
+        times = guidance_interval or checkpoint.recipe.guidance_interval
+        model = guided(model, checkpoint.null, guidance, times)
     device = next(checkpoint.model.parameters()).device
     parts = []
     for start in range(0, count, batch):
