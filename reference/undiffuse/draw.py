@@ -57,12 +57,20 @@ def draw(
     one for each. Every sample has a random stream of its own (``generators``): what is drawn for a
     seed does not depend on ``batch``, but for the rounding of sums in the network. progress: called
     with the number of samples after each network call on them. guidance: None takes the scale that
-    the checkpoint's recipe names. Raises ValueError for count or batch
-    below 1, labels that the network does not know, or guidance of a network without classes.
+    the checkpoint's recipe names. clip: bounds for each estimate of a sample, in its own range
+    whatever the recipe's ``scale``; None leaves samples unbounded.
+
+    Raises ValueError for count or batch below 1, labels that the network does not know, guidance of
+    a network without classes, or a vocoder, which needs a mel (``heard``).
     """
     for name, value in (("count", count), ("batch", batch)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be an int of at least 1, got {value!r}")
+    if checkpoint.recipe.source.kind == "vocoder":
+        raise ValueError(
+            f"{checkpoint.name} turns mel spectrograms into sound, and draws nothing by itself: "
+            "pass it to heard(), or name it with --vocoder where a model of spectrograms is drawn"
+        )
     labels = _labels(checkpoint, count, label, labels)
     model = checkpoint.model
     if guidance is None:
@@ -72,6 +80,8 @@ def draw(
             raise ValueError(f"{checkpoint.name} knows no classes, so there is nothing to guide by")
         model = guided(model, checkpoint.null, guidance)
     device = next(checkpoint.model.parameters()).device
+    scale = checkpoint.scale
+    bounds = None if clip is None else (scale * clip[0], scale * clip[1])
     parts = []
     for start in range(0, count, batch):
         stop = min(start + batch, count)
@@ -85,12 +95,14 @@ def draw(
             calls=calls,
             cond=cond,
             generator=generators(seed, start, stop),
-            clip=clip,
+            clip=bounds,
             progress=None if progress is None else lambda _, n=stop - start: progress(n),
             device=device,
         )
-        parts.append(x.cpu())
-    return torch.cat(parts), labels
+        parts.append(x.cpu() / scale)
+    samples = torch.cat(parts)
+    # The last step of some solvers, and the division, round beyond the bounds.
+    return samples if clip is None else samples.clamp(*clip), labels
 
 
 def _labels(
