@@ -1,7 +1,7 @@
 """Samples from checkpoints: in batches, seeded per sample, as arrays, files and grids.
 
 Images are written as uint8, sounds as float32 with their rate. A model of log-mel spectrograms is
-heard through Griffin-Lim (``heard``).
+heard through a vocoder or Griffin-Lim (``heard``).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 
 from undiffuse.checkpoints import Checkpoint
 from undiffuse.guidance import guided
+from undiffuse.hearing import CALLS, vocoded
 from undiffuse.process import from_model_range
 from undiffuse.sampling import sample
 from undiffuse.sources import sounds_of
@@ -147,16 +148,29 @@ def rate_of(checkpoint: Checkpoint) -> int | None:
     return checkpoint.facts.get("rate") or checkpoint.recipe.source.rate
 
 
-def heard(checkpoint: Checkpoint, samples: torch.Tensor, seed: int = 0) -> torch.Tensor:
+def heard(
+    checkpoint: Checkpoint,
+    samples: torch.Tensor,
+    seed: int = 0,
+    vocoder: Checkpoint | None = None,
+    calls: int = CALLS,
+) -> torch.Tensor:
     """The sound (N, C, L) of samples: they themselves, or what spectrograms sound like.
 
-    seed: of the phases that Griffin-Lim begins with. ValueError for images.
+    vocoder: what makes sound of spectrograms, in ``calls`` calls of its network; None is
+    Griffin-Lim (``hearing.choose`` says which is better). seed: of the phases that Griffin-Lim
+    begins with, or the noise of the vocoder. ValueError for images, or a vocoder that is none or is
+    not needed.
     """
     kind = kind_of(checkpoint)
     if kind == "image":
         raise ValueError(f"{checkpoint.name} makes images, which have no sound")
     if kind == "sound":
+        if vocoder is not None:
+            raise ValueError(f"{checkpoint.name} makes sound itself: it needs no vocoder")
         return samples
+    if vocoder is not None:
+        return vocoded(vocoder, samples, generators(seed, 0, len(samples)), calls)
     return sounds_of(samples, torch.Generator().manual_seed(seed))
 
 
