@@ -735,11 +735,9 @@ plots.show(
 #
 # Now the training. The engine is that of lesson 05 and knows nothing of sound: *v*-prediction,
 # stratified times, Muon, warm-up and cosine, EMA. The network is your `UNet1d`. The rest is in a
-# recipe. It is written down here and not in a file, as one thing is not in it: the data are made
-# louder first.
+# recipe; its `scale` makes the data louder.
 
 # %%
-GAIN = LOUDER  # the model learns louder hits; what it draws is divided by this again
 recipe = recipes.Recipe(
     name="lesson11",
     data="drums",
@@ -759,6 +757,7 @@ recipe = recipes.Recipe(
     guidance=1.5,
     shift=24,
     polarity=True,
+    scale=LOUDER,  # the model learns louder hits; what it draws is divided by this again
 )
 
 
@@ -782,7 +781,7 @@ def network(seed: int) -> UNet1d:
 @torch.no_grad()
 def drawn(
     model: nn.Module, wanted: torch.Tensor, seed: int, calls: int, *, schedule: Schedule,
-    scale: float = 1.0, gain: float = GAIN, batch: int = 40,
+    scale: float = 1.0, gain: float = recipe.scale, batch: int = 40,
 ) -> torch.Tensor:  # fmt: skip
     """Hits (n, 1, L), one for each label of ``wanted``, as loud as the recordings.
 
@@ -837,9 +836,7 @@ class Live:
 
 place = Path(tempfile.gettempdir()) / f"undiffuse-lesson11-{os.getpid()}"
 live = Live(every=budget(full=30.0, small=100.0))
-run = trainer.train(
-    recipe, GAIN * hits, kinds, folder=place, on_step=live, model=network(recipe.seed)
-)
+run = trainer.train(recipe, hits, kinds, folder=place, on_step=live, model=network(recipe.seed))
 live.bar.close()
 print(f"{run.steps} steps of {recipe.batch} clips in {run.seconds:.0f} s")
 
@@ -974,9 +971,9 @@ calls = budget(full=20, small=2)
 
 def brief(arm: dict, seed: int) -> dict:
     """A short training, judged by one draw."""
-    short = replace(recipe, seconds=0.0, steps=SHORT, seed=seed,
+    short = replace(recipe, seconds=0.0, steps=SHORT, seed=seed, scale=arm["gain"],
                     schedule_options={"shift": arm["shift"]})  # fmt: skip
-    made = trainer.train(short, arm["gain"] * hits, kinds, model=network(seed))
+    made = trainer.train(short, hits, kinds, model=network(seed))
     x = drawn(made.model, asked(), seed, calls, schedule=made.schedule, gain=arm["gain"])
     q = judging.judge_sounds(x, asked(), "drums", [seed], resamples=2)
     return {"FD": q.fd, "accuracy": q.accuracy, "recall": q.recall, "spectrum": off_in_spectrum(x),
@@ -1181,23 +1178,21 @@ LONGER = False
 if LONGER:
     longer = replace(recipe, name="lesson11-longer", seconds=600.0)
     live = Live(every=60.0)
-    run_longer = trainer.train(longer, GAIN * hits, kinds, on_step=live, model=network(1))
+    run_longer = trainer.train(longer, hits, kinds, on_step=live, model=network(1))
     live.bar.close()
     x = drawn(run_longer.model, asked(), 0, CALLS, schedule=run_longer.schedule,
               scale=recipe.guidance)  # fmt: skip
     print(judging.describe(judging.judge_sounds(x, asked(), "drums", [0])))
 
 # %% [markdown]
-# Keep the model. Its file says with which gain it was taught: what it draws has to be divided by
-# that.
+# Keep the model. Its file holds the recipe, `scale` too, so that `course sample` draws from it as
+# you did.
 
 # %%
 if budget(full=True, small=False):
     kept = checkpoints.save(place / "mine.safetensors", as_the_librarys(run.model, recipe.network),
-                            recipe, (1, LENGTH), gain=GAIN, steps=run.steps)  # fmt: skip
-    facts = checkpoints.load(kept).facts
-    print(f"{kept.name}, {kept.stat().st_size / 1e6:.1f} MB: the variable kept says where it lies; "
-          f"gain {facts['gain']:g}")  # fmt: skip
+                            recipe, (1, LENGTH), steps=run.steps)  # fmt: skip
+    print(f"{kept.name}, {kept.stat().st_size / 1e6:.1f} MB: the variable kept says where it lies")
 
 # %% [markdown] tags=["remark"]
 # How did your four guesses fare? Write the sentence that you would now put in place of claim 3.
