@@ -1087,10 +1087,11 @@ def wave_net(classes: int, extra: int = 0) -> nn.Module:
 
 @torch.no_grad()
 def drawn(run, shape: tuple[int, ...], cond: torch.Tensor, seed: int) -> torch.Tensor:
-    """Samples of a run, one for each condition."""
+    """Samples of a run, one for each condition, as large as its data were."""
     g = torch.Generator().manual_seed(1000 + seed)
-    return sample(run.model, run.schedule, (len(cond), *shape), kind=run.recipe.prediction,
-                  calls=budget(full=25, small=2), cond=cond, generator=g)  # fmt: skip
+    x = sample(run.model, run.schedule, (len(cond), *shape), kind=run.recipe.prediction,
+               calls=budget(full=25, small=2), cond=cond, generator=g)  # fmt: skip
+    return x / run.recipe.scale
 
 
 def to_waves(pictures: torch.Tensor, seed: int) -> torch.Tensor:
@@ -1098,7 +1099,7 @@ def to_waves(pictures: torch.Tensor, seed: int) -> torch.Tensor:
     return by_griffin_lim(pictures[:, 0].clamp(-1, 1.3), ROUNDS[0], seed)
 
 
-SCALE = 8.0  # these waveforms have a deviation of about an eighth; the noise has 1
+SCALE = 8.0  # of waveforms: they have a deviation of about an eighth, and the noise has 1
 
 
 def learn_speech(way: str, seed: int, seconds: float, bar):
@@ -1106,9 +1107,10 @@ def learn_speech(way: str, seed: int, seconds: float, bar):
     clips, digits, _, _ = speech("train", budget(full=None, small=40))
     torch.manual_seed(seed)
     picture = way == "over the picture"
-    x = levels.mel(clips)[:, None] if picture else SCALE * clips[:, None]
+    x = levels.mel(clips)[:, None] if picture else clips[:, None]
     net = picture_net(10) if picture else wave_net(10)
-    recipe = recipe_for(f"speech-{seed}", seconds, seed, network={"classes": 10})
+    recipe = recipe_for(f"speech-{seed}", seconds, seed, network={"classes": 10},
+                        scale=1.0 if picture else SCALE)  # fmt: skip
     return trainer.train(recipe, x, digits, model=net, on_step=progress(bar))
 
 
@@ -1116,7 +1118,7 @@ def say(way: str, run, asked: torch.Tensor, seed: int) -> torch.Tensor:
     """Spoken digits (N, CLIP) of a run."""
     if way == "over the picture":
         return to_waves(drawn(run, (1, 64, CLIP // HOP + 1), asked, seed), seed)
-    return drawn(run, (1, CLIP), asked, seed)[:, 0] / SCALE
+    return drawn(run, (1, CLIP), asked, seed)[:, 0]
 
 
 # %% tags=["slow"]
@@ -1280,10 +1282,11 @@ def learn_notes(way: str, seed: int, seconds: float, bar):
         net = UNet(2, channels, patch=4, classes=len(FAMILIES), dims=2)
         net = Guided(net, picture_beside)
     else:
-        x = SCALE * notes[:, None]
+        x = notes[:, None]
         net = Guided(wave_net(len(FAMILIES), extra=2), tone_beside)
     asked = torch.stack([families, pitches], 1)
-    recipe = recipe_for(f"notes-{seed}", seconds, seed, batch=8)
+    scale = 1.0 if way == "over the picture" else SCALE
+    recipe = recipe_for(f"notes-{seed}", seconds, seed, batch=8, scale=scale)
     return trainer.train(recipe, x, asked, model=net, on_step=progress(bar))
 
 
@@ -1291,7 +1294,7 @@ def play(way: str, run, asked: torch.Tensor, seed: int) -> torch.Tensor:
     """Notes (N, NOTE) for families and pitches (N, 2)."""
     if way == "over the picture":
         return to_waves(drawn(run, (1, 64, NOTE // HOP + 1), asked, seed), seed)
-    return drawn(run, (1, NOTE), asked, seed)[:, 0] / SCALE
+    return drawn(run, (1, NOTE), asked, seed)[:, 0]
 
 
 # %% tags=["slow"]
