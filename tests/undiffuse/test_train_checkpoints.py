@@ -1,8 +1,10 @@
 """The script that trains, measures and ships checkpoints, from a toy of each kind to its card."""
 
+import hashlib
 import importlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,7 +123,10 @@ def test_from_a_recipe_to_a_card(script, capsys, name):
         assert "FD above the floor" in capsys.readouterr().out
         run(name, "--measure", "-n", 12, "--write")
         again = json.loads(file.with_suffix(".json").read_text())
-        assert again["quality"]["n"] == 12 and again["sha256"] == told["sha256"]
+        assert again["quality"]["n"] == 12 and again["run"] == told["run"]
+        assert again["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+        weights = checkpoints.load(file).model.state_dict()
+        assert all(torch.equal(v, weights[k]) for k, v in found.model.state_dict().items())
 
 
 @pytest.mark.slow
@@ -164,8 +169,6 @@ def test_cards_of_images_stay_as_they_are(monkeypatch):
 def test_a_run_of_another_recipe_is_not_shipped(script):
     run, place = script
     recipe = recipes.load(place / "recipes" / "drums.toml")
-    from dataclasses import replace
-
     other = replace(recipe, scale=2.0)
     (place / "run").mkdir()
     model = other.make_network((1, 8192))
