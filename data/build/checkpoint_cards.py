@@ -26,7 +26,7 @@ HEAD = """# {name}
 """
 READING = """\
 Each column: {n:,} samples a seed, seeds {seeds}, labels in the class shares of the reference set,
-guidance {guidance:g} (1 is none); mean over the seeds, in brackets the lowest and the highest.
+guidance {guidance} (1 is none); mean over the seeds, in brackets the lowest and the highest.
 Features and classes are those of [`{data}_classifier`](../checkpoints/{data}_classifier.md), which
 was trained on other {unit}. FD, KID, precision and recall are against the split `reference`; the
 column of real data is the split `held_out` in place of samples, at the same count: what a perfect
@@ -137,6 +137,13 @@ def _vocoder_table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def guidance_in_words(recipe: recipes.Recipe) -> str:
+    """Such as "1.2", or "1.6 between the times 0.2 and 0.8"."""
+    lo, hi = recipe.guidance_interval
+    between = "" if (lo, hi) == (0, 1) else f" between the times {lo:g} and {hi:g}"
+    return f"{recipe.guidance:g}{between}"
+
+
 def card(figures: dict[str, Any], recipe: recipes.Recipe, shape: tuple[int, ...]) -> str:
     """The text of NAME.md, from what is in NAME.json."""
     source, quality, facts = recipe.source, figures["quality"], figures["run"]
@@ -197,7 +204,7 @@ def card(figures: dict[str, Any], recipe: recipes.Recipe, shape: tuple[int, ...]
         "schedule": recipe.schedule + louder,
         "table": table(quality, source),
         "seeds": ", ".join(map(str, quality["seeds"])),
-        "guidance": recipe.guidance,
+        "guidance": guidance_in_words(recipe),
         "data": source.judge,
         "against": AGAINST.get(kind, AGAINST["sound"]),
         "set": set_,

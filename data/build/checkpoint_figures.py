@@ -131,6 +131,7 @@ def measure_samples(found: Checkpoint, n: int) -> dict[str, Any]:
         "n": n,
         "seeds": list(SEEDS),
         "guidance": found.recipe.guidance,
+        "guidance_interval": list(found.recipe.guidance_interval),
         "floor": floor,
         "samplers": samplers,
     }

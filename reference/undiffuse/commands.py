@@ -214,6 +214,14 @@ def sample(
             "[default: what the checkpoint's recipe says]."
         ),
     ] = None,
+    guidance_interval: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            help="Guide between these two of the times 0 (data) to 1 (noise) "
+            "[default: what the checkpoint's recipe says].",
+            metavar="LO HI",
+        ),
+    ] = None,
     label: Annotated[
         str | None,
         typer.Option(
@@ -283,6 +291,7 @@ def sample(
                 seed=seed,
                 solver=solver,
                 guidance=guidance,
+                guidance_interval=guidance_interval,
                 label=chosen,
                 batch=batch,
                 progress=shown.update,

@@ -45,6 +45,7 @@ def draw(
     seed: int = 0,
     solver: str = "dpmpp_2m",
     guidance: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
     label: int | None = None,
     labels: torch.Tensor | None = None,
     batch: int = 250,
@@ -57,9 +58,10 @@ def draw(
     family and key are on no instrument), unless ``label`` names one for all or ``labels`` (count,)
     one for each. Every sample has a random stream of its own (``generators``): what is drawn for a
     seed does not depend on ``batch``, but for the rounding of sums in the network. progress: called
-    with the number of samples after each network call on them. guidance: None takes the scale that
-    the checkpoint's recipe names. clip: bounds for each estimate of a sample, in its own range
-    whatever the recipe's ``scale``; None leaves samples unbounded.
+    with the number of samples after each network call on them. guidance, and
+    guidance_interval (lo, hi), the times in [0, 1] between which it is used: None takes what the
+    checkpoint's recipe names. clip: bounds for each estimate of a sample, in its own range whatever
+    the recipe's ``scale``; None leaves samples unbounded.
 
     Raises ValueError for count or batch below 1, labels that the network does not know, guidance of
     a network without classes, or a vocoder, which needs a mel (``heard``).
@@ -79,7 +81,8 @@ def draw(
     if guidance != 1.0:
         if labels is None:
             raise ValueError(f"{checkpoint.name} knows no classes, so there is nothing to guide by")
-        model = guided(model, checkpoint.null, guidance)
+        times = guidance_interval or checkpoint.recipe.guidance_interval
+        model = guided(model, checkpoint.null, guidance, times)
     device = next(checkpoint.model.parameters()).device
     scale = checkpoint.scale
     bounds = None if clip is None else (scale * clip[0], scale * clip[1])

@@ -59,7 +59,8 @@ class Recipe:
     (``training.sample_times``). optimizer: "adamw", or "muon" (``optim``). steps, batch, lr,
     warmup, final_lr, weight_decay, clip: as named. ema: decay of the averaged weights. drop_labels:
     share of labels dropped for guidance. guidance: scale with which its samples are drawn where
-    nothing else is asked for; 1 is none. shift, flip: augmentation of images
+    nothing else is asked for; 1 is none. guidance_interval: the times, [lo, hi] in [0, 1], between
+    which they are guided (``guidance.guidance_interval``). shift, flip: augmentation of images
     (``training.augment``). shift, gain, polarity: of sound (``sound.augment_audio``): at most so
     many samples later and so many dB quieter, and whether it may be turned upside down. scale: the
     network learns scale * x, and ``draw.draw`` divides by it again. A schedule that is made for
@@ -93,6 +94,7 @@ class Recipe:
     ema: float = 0.999
     drop_labels: float = 0.1
     guidance: float = 1.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
     shift: int = 0
     flip: bool = False
     gain: float = 0.0
@@ -133,6 +135,7 @@ class Recipe:
             self._number(key, 0)
             if not fits(getattr(self, key)):
                 raise RecipeError(f"{key} = {getattr(self, key)!r}; a number {range_} is wanted")
+        object.__setattr__(self, "guidance_interval", _times(self.guidance_interval))
         if self.flip and self.source.kind != "image":
             raise RecipeError(f"flip = true is for images, and {self.data} is sound")
         for key in ("gain", "polarity"):
@@ -179,6 +182,19 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for logs and checkpoints."""
         return asdict(self)
+
+
+def _times(given: Any) -> tuple[float, float]:
+    try:
+        lo, hi = (float(v) for v in given)
+        fits = 0 <= lo < hi <= 1
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise RecipeError(
+            f"guidance_interval = {given!r}; two times are wanted, [lo, hi] with 0 <= lo < hi <= 1"
+        )
+    return lo, hi
 
 
 def _refuse_unknown(given: Any, known: Iterable[str] | None, where: str) -> None:

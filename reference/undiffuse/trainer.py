@@ -50,7 +50,8 @@ PACE_STEPS = 20  # a run with a time budget estimates after so many how many it 
 PACE_SHARE = 0.98  # of the time is planned for steps
 LOG_STEPS = 25
 TOO_HIGH, PATIENCE = 10.0, 50
-NOT_TRAINING = ("validate_every", "sample_every", "guidance")  # entries that change no weight
+# Entries that change no weight.
+NOT_TRAINING = ("validate_every", "sample_every", "guidance", "guidance_interval")
 
 
 class Diverged(RuntimeError):
