@@ -127,6 +127,11 @@ class Grader:
             seed=self.seed,
             submission=submission.digest,
             environment=self.environment,
+            name=submission.name,
+            ids=list(submission.ids),
+            late=submission.late,
+            handed_in=submission.handed_in,
+            notes=list(submission.notes),
         )
         if not self.level.isolated:
             report.notes.append(
@@ -147,7 +152,7 @@ class Grader:
             if size > CODE_LIMIT:
                 raise notebook.InvalidNotebook(f"its cells have {size / 1e6:.1f} MB of text")
         except OSError as error:
-            report.notes.append(f"{submission.path.name} cannot be read: {error.strerror}")
+            report.notes.append(f"{submission.path.name} cannot be read: {error.strerror or error}")
             return made
         except notebook.InvalidNotebook as error:
             report.notes.append(str(error))

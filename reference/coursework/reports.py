@@ -31,7 +31,9 @@ class SubmissionReport:
     verdict: ok, timeout, out of memory, crashed, invalid notebook, missing answer or forbidden
     import: the worst that happened to any exercise; a wrong answer is ok. isolation: one
     sentence; isolated: whether it kept answers from the course's files and the network. notes:
-    sentences that whoever reads the grade must see. reused: taken from the gradebook.
+    sentences that whoever reads the grade must see. name, ids, late, handed_in: as in
+    ``Submission``. parts: for each exercise the hash of what its points depend on. reused: taken
+    from the gradebook.
     """
 
     student: str
@@ -50,6 +52,11 @@ class SubmissionReport:
     submission: str = ""
     checks: str = ""
     environment: str = ""
+    name: str = ""
+    ids: list[str] = field(default_factory=list)
+    late: bool = False
+    handed_in: str = ""
+    parts: dict[str, str] = field(default_factory=dict)
     reused: bool = False
 
     def to_dict(self) -> dict[str, Any]:
