@@ -1,4 +1,4 @@
-"""What an exercise's points depend on, as a hash: so that only what a change affects is graded anew.
+"""What an exercise's points depend on, as a hash: only what a change affects is graded anew.
 
 In it are the exercise's own statements in the checks (its definition, cases, judge, drivers) and
 in the answers (reference, misconceptions), with everything of the same file that those use, the

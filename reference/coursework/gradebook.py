@@ -98,6 +98,18 @@ class Gradebook:
         report.reused = True
         return report
 
+    def before(self, **key: str | int) -> SubmissionReport | None:
+        """The newest report on the same submission of the same student on the same seed, whatever
+        graded it: ``key`` has student, lesson, submission and seed."""
+        names = ("student", "lesson", "submission", "seed")
+        where = " AND ".join(f"{k} = ?" for k in names)
+        with self._explained("read"):
+            row = self.db.execute(
+                f"SELECT report FROM grades WHERE {where} ORDER BY id DESC LIMIT 1",
+                [key[k] for k in names],
+            ).fetchone()
+        return SubmissionReport.from_dict(json.loads(row[0])) if row else None
+
     def add(self, report: SubmissionReport) -> bool:
         """Writes ``report``; False where another grader was first."""
         data = report.to_dict()
