@@ -416,8 +416,14 @@ def build(
 
 @app.command()
 def release(
-    folder: Annotated[Path, typer.Argument(help="Where to; it must be new or empty.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Where to: a folder that is new or empty, or NAME.zip.")
+    ],
     numbers: Numbers = None,
+    variants: Annotated[
+        Path | None,
+        typer.Option(help="Folder of private variants; its hidden cases stay with you."),
+    ] = None,
 ) -> None:
     """Write a student bundle without solutions.
 
@@ -431,8 +437,9 @@ def release(
     course = find_course()
     known = [s.number for s in building.sources(course)]
     chosen = [n if n in known else lesson_number(n, known) for n in numbers or ()]
-    files = releasing.release(course, folder, chosen or None)
-    size = sum((folder / f).stat().st_size for f in files)
+    files = releasing.release(course, folder, chosen or None, variants)
+    parts = [folder] if folder.is_file() else [folder / f for f in files]
+    size = sum(p.stat().st_size for p in parts)
     say(f"✓ {folder}: {len(files)} files, {size / 1e6:.1f} MB, no solutions")
 
 

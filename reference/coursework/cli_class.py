@@ -1,4 +1,4 @@
-"""What ``course`` does for a class: the rest of ``grade``, and ``scores``."""
+"""What ``course`` does for a class: the rest of ``grade``, ``scores``, ``upgrade``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coursework import exits
-from coursework.terminal import Trouble, existing, say
+from coursework.terminal import Trouble, existing, find_course, say
 
 if TYPE_CHECKING:
     from coursework.classroom import Class
@@ -169,6 +169,24 @@ def score_lines(found: dict[str, StudentScore]) -> list[str]:
     return lines
 
 
+def upgrade(
+    new: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The newer one: a folder or zip.")],
+) -> None:
+    """Bring a student bundle up to date; your answers are carried over.
+
+    Example: course upgrade ../week-2.zip
+    """
+    from coursework import upgrade as upgrading
+
+    done = upgrading.upgrade(find_course(), existing(new))
+    say(f"✓ {len(done.written)} files are new, {len(done.removed)} are gone")
+    for name in done.aside:
+        say(f"! you had changed it; your version is {name} now")
+    for copied in done.copies:
+        say(f"✓ {copied}")
+
+
 def register(to: typer.Typer) -> None:
     """Adds the commands of this module to those of ``course``."""
     to.command()(scores)
+    to.command()(upgrade)

@@ -18,6 +18,7 @@ class Course:
     """A course's folders (absolute) and names.
 
     commands: a module whose typer ``app`` holds commands of the course's own, or None.
+    lesson_data: (pattern of files in data/, lessons that need them); other files go with all.
     """
 
     root: Path
@@ -28,6 +29,7 @@ class Course:
     work: Path
     library: str
     commands: str | None = None
+    lesson_data: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @lru_cache
@@ -45,6 +47,7 @@ def load(root: Path) -> Course:
         work=work,
         library=table["library"],
         commands=table.get("commands"),
+        lesson_data=tuple((p, tuple(n)) for p, n in table.get("lesson-data", {}).items()),
     )
 
 
