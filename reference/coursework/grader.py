@@ -68,7 +68,7 @@ class Grader:
     ) -> None:
         self.course = course or config.find()
         self.lesson, self.seed, self.seed_of = lesson, seed, seed_of
-        self.level = sandbox.available(level)
+        self.level, self.forced = sandbox.available(level), level
         if lesson is not None:
             self._require(lesson)
         self.slack = slack
