@@ -187,6 +187,22 @@ class Exercise:
         self._cases = function
         return function
 
+    def more_cases(self, function: Callable[[Draw], Iterable[Case]]) -> Callable:
+        """Decorator: ``function(draw)`` yields cases beside those that there are, in their groups.
+
+        For hidden cases of a class: see ``variants``.
+        """
+        before = self._cases
+        if before is None:
+            raise ExerciseError(f"{self.id} has no cases that more could be added to")
+
+        def both(draw: Draw) -> Iterator[Case]:
+            yield from before(draw)
+            yield from function(draw)
+
+        self._cases = both
+        return function
+
     def judge(self, function: Callable) -> Callable:
         """Decorator: ``function(case, got, expected)`` -> None, a string or a ``Finding``.
 

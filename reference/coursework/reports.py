@@ -31,7 +31,9 @@ class SubmissionReport:
     verdict: ok, timeout, out of memory, crashed, invalid notebook, missing answer or forbidden
     import: the worst that happened to any exercise; a wrong answer is ok. isolation: one
     sentence; isolated: whether it kept answers from the course's files and the network. notes:
-    sentences that whoever reads the grade must see. reused: taken from the gradebook.
+    sentences that whoever reads the grade must see. name, ids, late, handed_in: as in
+    ``Submission``. parts: for each exercise the hash of what its points depend on. reused: taken
+    from the gradebook. before: what was there of the same submission, graded by other checks.
     """
 
     student: str
@@ -50,13 +52,24 @@ class SubmissionReport:
     submission: str = ""
     checks: str = ""
     environment: str = ""
+    name: str = ""
+    ids: list[str] = field(default_factory=list)
+    late: bool = False
+    handed_in: str = ""
+    parts: dict[str, str] = field(default_factory=dict)
     reused: bool = False
+    before: SubmissionReport | None = None
+
+    def drop_values(self) -> None:
+        """Forgets what answers gave and should have given, which only pictures need: large."""
+        for case in (c for e in self.exercises for c in e.cases):
+            case.got = case.expected = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         data = dict(self.__dict__)
         data["exercises"] = [e.to_dict() for e in self.exercises]
-        del data["reused"]
+        del data["reused"], data["before"]
         return data
 
     @classmethod
