@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from functools import cache, cached_property
@@ -9,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from coursework import checks as checks_of
-from coursework import config, harness, judge, library, notebook, recorded
+from coursework import config, harness, judge, library, notebook, pictures, recorded
 from coursework.errors import GradingError
 from coursework.exercise import Exercise
 from coursework.harness import Outcome
 from coursework.jobs import SLACK, Job
-from coursework.judge import ExerciseResult, Finding
 from coursework.pool import Pool
+from coursework.results import ExerciseResult, Finding
 
 # Modules of this package that a grade depends on: a change in one grades all anew.
-ENGINE = "exercise wire harness judge recorded notebook slicing statements imports library".split()  # noqa: SIM905
+ENGINE = ("exercise", "wire", "harness", "judge", "results", "recorded", "notebook", "slicing")
+ENGINE += ("statements", "imports", "library")
 STATUS = {"missing": "missing", "not attempted": "not attempted", "forbidden": "forbidden import"}
 REFUSED_NAME = re.compile(
     r"No module named '(?P<module>[\w.]+)'"
@@ -145,6 +147,13 @@ class LessonGrader:
 
     def result(self, exercise: Exercise, outcomes: list[Outcome]) -> ExerciseResult:
         """Judges ``outcomes``; a value that makes a judge fail counts as a wrong one."""
+        result = self._judged(exercise, outcomes)
+        with contextlib.suppress(Exception):  # odd values cost the picture, never the result
+            picture = pictures.best(result)
+            result.picture = picture and picture.to_dict()
+        return result
+
+    def _judged(self, exercise: Exercise, outcomes: list[Outcome]) -> ExerciseResult:
         cases = self.cases[exercise.id]
         outcomes = [self._named(exercise, o) for o in outcomes]
         try:
