@@ -38,7 +38,7 @@ class Picture:
         got, expected = self.got, self.expected
         low, high = shown_range(got, expected, self.kind)
         made = {"kind": self.kind, "case": self.case, "place": self.place, "size": [*got.shape]}
-        made |= {"low": float(f"{low:.3g}"), "high": float(f"{high:.3g}")}
+        made |= {"low": _rounded(low, high - low), "high": _rounded(high, high - low)}
         made["left_out"] = not bool(((got >= low) & (got <= high)).all())
         if self.kind == "image":
             step = -(-max(got.shape) // SIDE)
@@ -112,6 +112,11 @@ def shown_range(got: np.ndarray, expected: np.ndarray, kind: str) -> tuple[float
     if math.isclose(low, high, abs_tol=1e-300):
         low, high = low - span, high + span
     return low, high
+
+
+def _rounded(end: float, span: float) -> float:
+    """An end of the range to three digits, and 0 where it is next to nothing."""
+    return 0.0 if abs(end) < span / STEPS else float(f"{end:.3g}")
 
 
 def _share(values: np.ndarray, low: float, high: float) -> np.ndarray:
