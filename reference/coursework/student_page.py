@@ -61,7 +61,7 @@ def page(
     exercises = [_exercise(e, (hints or {}).get(e.id, ())) for e in report.exercises]
     rows = [*exercises]
     marked = [a for a in answers if a.points is not None]
-    for a in marked if any(a.out_of for a in marked) else ():
+    for a in (a for a in marked if a.out_of):
         rows.append(
             {
                 "anchor": "words",
