@@ -69,7 +69,8 @@ class Case:
     ``driver(answer, *args, **kwargs)`` where ``answer`` has the learner's names as attributes and
     must return plain data; without one the first name is called with the arguments.
     mutates: argument positions or names that the answer is allowed to change.
-    picture: "curve", "image" or "none"; None lets the display choose.
+    picture: "curve", "image" or "none"; None lets the display choose. hidden: feedback says that
+    it failed, and neither its name nor what was wanted.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Case:
     mutates: tuple = ()
     picture: str | None = None
     note: str = ""
+    hidden: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.args, tuple):

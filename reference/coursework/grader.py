@@ -23,10 +23,10 @@ from coursework.classroom import Class
 from coursework.errors import NotIsolated
 from coursework.gradebook import Gradebook
 from coursework.jobs import SLACK, Task
-from coursework.judge import ExerciseResult
 from coursework.lesson_grader import LessonGrader, UnknownLesson
 from coursework.pool import Pool
 from coursework.reports import SubmissionReport, verdict
+from coursework.results import ExerciseResult
 from coursework.submissions import Submission, collect, newest
 
 SEED = 7  # not the seed that notebooks check with: outcomes of that one are handed out

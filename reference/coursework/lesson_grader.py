@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import re
@@ -10,13 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from coursework import checks as checks_of
-from coursework import config, fingerprints, harness, judge, library, notebook, recorded
+from coursework import (
+    config,
+    fingerprints,
+    harness,
+    judge,
+    library,
+    notebook,
+    pictures,
+    recorded,
+)
 from coursework.errors import GradingError
 from coursework.exercise import Exercise
 from coursework.harness import Outcome
 from coursework.jobs import SLACK, Job
-from coursework.judge import ExerciseResult, Finding
 from coursework.pool import Pool
+from coursework.results import ExerciseResult, Finding
 
 STATUS = {"missing": "missing", "not attempted": "not attempted", "forbidden": "forbidden import"}
 REFUSED_NAME = re.compile(
@@ -159,6 +169,13 @@ class LessonGrader:
 
     def result(self, exercise: Exercise, outcomes: list[Outcome]) -> ExerciseResult:
         """Judges ``outcomes``; a value that makes a judge fail counts as a wrong one."""
+        result = self._judged(exercise, outcomes)
+        with contextlib.suppress(Exception):  # odd values cost the picture, never the result
+            picture = pictures.best(result)
+            result.picture = picture and picture.to_dict()
+        return result
+
+    def _judged(self, exercise: Exercise, outcomes: list[Outcome]) -> ExerciseResult:
         cases = self.cases[exercise.id]
         outcomes = [self._named(exercise, o) for o in outcomes]
         try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
 
-from coursework.judge import CaseResult, ExerciseResult, Finding
+from coursework.results import CaseResult, ExerciseResult, Finding
 
 # Verdict of a submission for each status of an exercise, the worst first.
 VERDICTS = {
@@ -88,10 +88,11 @@ def _exercise(data: dict) -> ExerciseResult:
     result = ExerciseResult(**{k: data[k] for k in known})
     result.groups = {g: (p[0], p[1]) for g, p in data["groups"].items()}
     result.finding = _finding(data["finding"])
-    result.cases = [
-        CaseResult(c["name"], c["group"], c["passed"], _finding(c["finding"]))
-        for c in data["cases"]
-    ]
+    result.picture = data.get("picture")
+    for c in data["cases"]:
+        case = CaseResult(c["name"], c["group"], c["passed"], _finding(c["finding"]))
+        case.hidden = c.get("hidden", False)
+        result.cases.append(case)
     return result
 
 
