@@ -12,6 +12,7 @@ import typer.core
 import typer.main
 
 from coursework import exits
+from coursework.formats import commands as formats
 from coursework.terminal import (
     Trouble,
     as_trouble,
@@ -209,6 +210,8 @@ def grade(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that grade; one a core by default.")
     ] = None,
+    format: formats.Format = None,
+    visibility: formats.Hold = None,
 ) -> None:
     """Grade a notebook, or a folder of submissions.
 
@@ -218,7 +221,9 @@ def grade(
     """
     from coursework import checks as checks_of
     from coursework import grader, reports
+    from coursework.formats.junit import junit as to_junit
 
+    wanted = formats.parse(format)
     course = find_course()
     if not has_answers(course):
         raise Trouble(
@@ -261,7 +266,8 @@ def grade(
         if json is not None:
             json.write_text(reports.to_json(found), encoding="utf-8")
     if junit is not None:
-        junit.write_text(reports.to_junit(found), encoding="utf-8")
+        junit.write_text(to_junit(found), encoding="utf-8")
+    formats.write(wanted, found, visibility)
 
 
 @app.command()
@@ -414,6 +420,9 @@ def release(
     files = releasing.release(course, folder, chosen or None)
     size = sum((folder / f).stat().st_size for f in files)
     say(f"✓ {folder}: {len(files)} files, {size / 1e6:.1f} MB, no solutions")
+
+
+formats.register(app)
 
 
 def _command() -> typer.core.TyperGroup:
