@@ -30,7 +30,7 @@ CONFIG = "autograder.json"
 OUTPUT_LIMIT = 10_000
 
 SETUP = """#!/usr/bin/env bash
-# Gradescope runs this once, as root, when it builds the image: Python 3.11 or newer, and the course.
+# Gradescope runs this once, as root, when it builds the image.
 set -euo pipefail
 root="${AUTOGRADER_ROOT:-/autograder}"
 find_python() {

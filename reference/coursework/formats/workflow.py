@@ -18,8 +18,8 @@ KEEP = """
 !/work/*.ipynb
 """
 
-WORKFLOW = """# Checks the notebooks in work/ at each push. The points are feedback: the class is graded
-# with other inputs. Made by `course export github-workflow`.
+WORKFLOW = """# Checks the notebooks in work/ at each push. The points are feedback: the class is
+# graded with other inputs. Made by `course export github-workflow`.
 name: course
 on:
   push:
