@@ -35,7 +35,7 @@ from coursework.reports import SubmissionReport
 HERE = Path(__file__).parent
 NARROW = "def scale(x, k):\n    return (x.float() * k)\n"
 HOSTILE = (
-    "\x00\x1b[31mred\x1b[0m\x1b]0;title\x07 \ud800 \u202egnp.exe\u2066 ]]> <script>alert(1)</script>"
+    "\x00\x1b[31mred\x1b[0m\x1b]0;title\x07 \ud800 \u202egnp.exe\u2066 ]]> <script>x</script>"
     "\r\n::error file=a.py::forged\n##[error]forged\n::set-output name=points::99\n"
     "```\n# heading\n| a | b |\n`````\n@everyone ![x](http://x.example/p.png) &amp; <!-- -->"
 )

@@ -53,14 +53,16 @@ def summary(reports: Iterable[SubmissionReport], visibility: Visibility = EVERYT
     """The reports as Markdown: points in a table, what was found in fenced blocks below."""
     parts: list[str] = []
     for report in reports:
-        parts.append(f"## {_title(report)}")
-        shown = [r for r in rows(report, visibility) if r.visibility == "visible"]
-        held_back = len(rows(report, visibility)) - len(shown)
+        everything = rows(report, visibility)
+        shown = [r for r in everything if r.visibility == "visible"]
+        held_back = len(everything) - len(shown)
+        parts.append(f"## {_title(report, shown, held_back)}")
         if held_back:
             parts.append(f"{held_back} of its tests are not shown here.")
         if shown:
             parts.append(_table(shown))
-        parts += [safe.fence(note) for note in notes(report)]
+        # A verdict could be that of a test which is held back.
+        parts += [safe.fence(n) for n in (report.notes if held_back else notes(report))]
         parts += [
             f"### {safe.markdown(r.name)}\n\n{safe.fence(r.text)}"
             for r in shown
@@ -75,9 +77,12 @@ def summary(reports: Iterable[SubmissionReport], visibility: Visibility = EVERYT
     return text + ("" if whole else "The rest is left out: it is too long for a summary.\n")
 
 
-def _title(report: SubmissionReport) -> str:
+def _title(report: SubmissionReport, shown: list[Row], held_back: int) -> str:
     lesson = f"Lesson {report.lesson}" if report.lesson else PurePath(report.path).name
-    return safe.markdown(f"{lesson}: {report.points} of {report.out_of} points")
+    points, out_of = report.points, report.out_of
+    if held_back:
+        points, out_of = sum(r.points for r in shown), sum(r.out_of for r in shown)
+    return safe.markdown(f"{lesson}: {points} of {out_of} points")
 
 
 def _table(shown: list[Row]) -> str:
@@ -126,7 +131,7 @@ def _relative(path: str, root: Path | None) -> str:
     given = Path(path)
     try:
         return given.resolve().relative_to((root or Path.cwd()).resolve()).as_posix()
-    except ValueError:
+    except (OSError, ValueError):
         return given.name
 
 
@@ -134,7 +139,7 @@ def line_of(path: Path, id: str) -> int:
     """The line of the file on which the answer to the exercise ``id`` begins; 1 if not found."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):  # gone, not text, or no name that a file can have
         return 1
     lines = text.split("\n")
     if path.suffix == ".py":
@@ -175,6 +180,8 @@ def publish(
     else:
         say(fenced(page))
     if target := environ.get("GITHUB_OUTPUT"):
-        points, out_of = sum(r.points for r in reports), sum(r.out_of for r in reports)
+        shown = [r for x in reports for r in rows(x, visibility) if r.visibility == "visible"]
+        points = sum(r.points for r in shown)
+        out_of = sum(r.out_of for r in shown) + sum(x.out_of for x in reports if not x.exercises)
         with open(target, "a", encoding="utf-8", newline="\n") as f:
             f.write(f"points={points}\nout-of={out_of}\n")

@@ -37,7 +37,7 @@ def prairielearn(report: SubmissionReport, visibility: Visibility = EVERYTHING) 
         raise FormatError("nothing in this submission earns points, so there is no score")
     lines = [f"{report.points} of {report.out_of} points", *notes(report)]
     if len(shown) < len(everything):
-        lines.append(f"{len(everything) - len(shown)} tests are not shown.")
+        lines = [f"{len(everything) - len(shown)} tests are not shown.", *report.notes]
     result = {
         "gradable": True,
         "score": sum(r.points for r in everything) / out_of,
