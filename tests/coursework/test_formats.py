@@ -413,7 +413,9 @@ def test_ci_of_one_repository(tmp_path, monkeypatch, capsys):
     assert (name, given["file"]) == ("error", "work/01_a.ipynb")
     assert ElementTree.parse("junit.xml").getroot()[0].attrib["name"] == "01_a 01"
     write(work / "01_a.ipynb", lesson_01())
-    cli.main(["ci", "work"])
+    with pytest.raises(SystemExit) as end:
+        cli.main(["ci", "work"])
+    assert not end.value.code
     assert "5/5" in capsys.readouterr().out
 
 

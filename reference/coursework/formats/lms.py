@@ -190,9 +190,7 @@ class _People:
         for student in points:
             key = _key(student)
             if key in self.known:
-                raise FormatError(
-                    f"{self.known[key]!r} and {student!r} are the same id but for case"
-                )
+                raise FormatError(f"{self.known[key]!r} and {student!r} differ only in case")
             self.known[key] = student
         self.found: dict[str, str] = {}
         self.without: list[str] = []
