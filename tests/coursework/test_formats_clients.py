@@ -32,7 +32,7 @@ ANSWERS = {
     "right": small_course.RIGHT,
     "wrong": small_course.WRONG,
     "partly": "def snr(alpha_bar):\n    return (alpha_bar / (1 - alpha_bar)).float()\n",
-    "endless": "def snr(alpha_bar):\n    raise SystemExit(3)\n",
+    "ends": "def snr(alpha_bar):\n    raise SystemExit(3)\n",
     "untouched": None,
 }
 
@@ -183,7 +183,7 @@ def test_clients_nbgrader(course, tmp_path):
     grades = nbgrader.read_grades((folder / "grades.csv").read_text())
     found = {g.student: g.score for g in grades}
     assert found == own_points(course, handed_in)
-    assert found == {"right": 3, "wrong": 0, "partly": 2, "endless": 0, "untouched": 0}
+    assert found == {"right": 3, "wrong": 0, "partly": 2, "ends": 0, "untouched": 0}
     assert {g.max_score for g in grades} == {3} and {g.lesson for g in grades} == {"42"}
     if not sandbox.lacks("process"):
         assert found == own_points(course, handed_in, "process")
@@ -210,7 +210,7 @@ def test_clients_otter(course, tmp_path):
         found[name] = sum(t.get("score", 0) for t in made["tests"])
         handed_in[name] = path
     assert found == own_points(course, handed_in)
-    assert found == {"right": 3, "wrong": 0, "partly": 2, "endless": 0, "untouched": 0}
+    assert found == {"right": 3, "wrong": 0, "partly": 2, "ends": 0, "untouched": 0}
 
 
 @pytest.mark.slow
@@ -263,6 +263,13 @@ def test_grades_are_read_from_both_ends():
     (report,) = nbgrader.reports(found)
     assert (report.student, report.points, report.out_of) == ("ada", 2.5, 3)
     assert type(report.out_of) is int and not report.isolated
+
+
+def test_what_was_handed_in_is_told_by_times_or_not_at_all():
+    timed = sheet("42_a,,t,ada,,,,0,0,0,3", "42_a,,,bob,,,,0,0,0,3", "42_a,,,cy,,,,1,0,1,3")
+    assert [r.student for r in nbgrader.reports(nbgrader.read_grades(timed))] == ["ada", "cy"]
+    untimed = sheet("42_a,,,ada,,,,3,0,3,3", "42_a,,,bob,,,,0,0,0,3")
+    assert [r.student for r in nbgrader.reports(nbgrader.read_grades(untimed))] == ["ada", "bob"]
 
 
 @pytest.mark.parametrize(

@@ -350,5 +350,5 @@ def from_nbgrader(
     reports = nbgrader.reports(grades)
     with Gradebook(gradebook) as book:
         added = sum(book.add(r) for r in reports)
-    missing = sum(not g.submitted for g in grades)
+    missing = len(grades) - len(reports)
     say(f"✓ {added} grades added, {len(reports) - added} were there, {missing} not handed in")

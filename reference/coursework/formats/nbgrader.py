@@ -141,7 +141,7 @@ def export(source: build.Source, folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Grade:
-    """One row of nbgrader's CSV. submitted: "" where nothing was handed in."""
+    """One row of nbgrader's CSV. submitted: when, "" where that is not told."""
 
     assignment: str
     student: str
@@ -181,11 +181,13 @@ def read_grades(text: str) -> list[Grade]:
 def reports(grades: list[Grade]) -> list[SubmissionReport]:
     """Grades of lessons as reports for a gradebook: points, and where they come from.
 
-    What was not handed in is left out; an assignment that is not named after a lesson raises.
+    What was not handed in is left out, as far as the sheet tells: nbgrader writes no time for it,
+    nor for anything where submissions came without times. An assignment that is not named after a
+    lesson raises.
     """
     made = []
     for g in grades:
-        if not g.submitted:
+        if not handed_in(g, grades):
             continue
         if not g.lesson:
             raise FormatError(
@@ -210,6 +212,12 @@ def reports(grades: list[Grade]) -> list[SubmissionReport]:
             )
         )
     return made
+
+
+def handed_in(grade: Grade, grades: list[Grade]) -> bool:
+    """Whether ``grade`` is of something handed in; yes where no row of its assignment has a time."""
+    timed = any(g.submitted for g in grades if g.assignment == grade.assignment)
+    return bool(grade.submitted or grade.score) or not timed
 
 
 def _whole(value: float) -> Any:

@@ -54,10 +54,12 @@ def prairielearn(report: SubmissionReport, visibility: Visibility = EVERYTHING) 
         ],
         "images": _images(report, visibility),
     }
-    for what in (lambda: result.update(images=[]), lambda: _shorten(result)):
+    for characters in (None, 200, 60, 0):
         if len(_dump(result).encode()) <= SIZE_LIMIT:
             break
-        what()
+        result["images"] = []
+        if characters is not None:
+            _shorten(result, characters)
     return _dump(result)
 
 
@@ -65,9 +67,10 @@ def _dump(result: dict[str, Any]) -> str:
     return json.dumps(result, indent=1, ensure_ascii=False) + "\n"
 
 
-def _shorten(result: dict[str, Any]) -> None:
+def _shorten(result: dict[str, Any], characters: int) -> None:
     for test in result["tests"]:
-        test["message"] = safe.plain(test["message"], 200)
+        test["message"] = safe.plain(test["message"], characters) if characters else ""
+        test["name"] = safe.line(test["name"], max(characters, 40))
 
 
 def _images(report: SubmissionReport, visibility: Visibility) -> list[dict[str, str]]:
