@@ -156,6 +156,19 @@ def test_rows_tell_only_what_their_own_cases_show(made):
     assert found["01.1/float64"].visibility == "hidden"
 
 
+def test_a_hidden_case_only_fails():
+    report = hostile("plain words")
+    report.exercises[0].finding = None
+    for case in report.exercises[0].cases:
+        case.hidden = True
+    texts = [r.text for r in rows(report)]
+    assert texts == ["a hidden case: fails", "a hidden case: fails"]
+    assert "plain words" not in [
+        c.attrib["name"] for c in ElementTree.fromstring(junit([report])).iter("testcase")
+    ]
+    assert "a hidden case" in junit([report])
+
+
 def test_visibility_is_checked():
     seen = Visibility.parse(["after_published", "01.1=hidden", "01.1/float32=visible"])
     assert seen.of("01.2", "main") == "after_published"

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 from xml.etree import ElementTree
 
+from coursework.formats.rows import told
 from coursework.judge import ExerciseResult
 from coursework.reports import SubmissionReport
 
@@ -80,10 +81,8 @@ def _tests(e: ExerciseResult) -> list[tuple[str, bool, str, float]]:
     said = f"{e.status}: {e.finding.says}" if e.finding else e.status
     if not e.cases:
         return [(f"{e.id} {e.title}", e.status == "passed", said, 0.0)]
-    return [
-        (f"{e.id} {c.name}", c.passed, c.finding.says if c.finding else said, c.seconds)
-        for c in e.cases
-    ]
+    shown = [(c, *told(c, said)) for c in e.cases]
+    return [(f"{e.id} {name}", c.passed, says, c.seconds) for c, name, says in shown]
 
 
 def _xml(value: Any) -> str:

@@ -215,7 +215,7 @@ def reports(grades: list[Grade]) -> list[SubmissionReport]:
 
 
 def handed_in(grade: Grade, grades: list[Grade]) -> bool:
-    """Whether ``grade`` is of something handed in; yes where no row of its assignment has a time."""
+    """Whether ``grade`` is of something handed in; True where no row of its assignment is timed."""
     timed = any(g.submitted for g in grades if g.assignment == grade.assignment)
     return bool(grade.submitted or grade.score) or not timed
 

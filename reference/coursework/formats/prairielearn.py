@@ -74,12 +74,13 @@ def _shorten(result: dict[str, Any], characters: int) -> None:
 
 
 def _images(report: SubmissionReport, visibility: Visibility) -> list[dict[str, str]]:
-    """Yours against the expected, for exercises all of whose groups are visible and whose values
+    """Yours against the expected, for exercises all of whose cases are to be seen and whose values
     are still at hand (a report from a gradebook has none)."""
     found = []
     for exercise in report.exercises:
         seen = {visibility.of(exercise.id, group) for group in exercise.groups}
-        if exercise.status == "passed" or seen != {"visible"}:
+        hidden = any(getattr(c, "hidden", False) for c in exercise.cases)
+        if exercise.status == "passed" or seen != {"visible"} or hidden:
             continue
         picture = display.best_picture(exercise)
         label = safe.line(f"{exercise.id} {exercise.title}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from coursework.exercise import ID
 from coursework.formats import FormatError, safe
-from coursework.judge import ExerciseResult
+from coursework.judge import CaseResult, ExerciseResult
 from coursework.reports import SubmissionReport
 
 VISIBILITIES = ("visible", "after_due_date", "after_published", "hidden")
@@ -62,6 +62,15 @@ class Visibility:
 
 
 EVERYTHING = Visibility()
+HIDDEN = "a hidden case"
+
+
+def told(case: CaseResult, status: str) -> tuple[str, str]:
+    """(name, what is wrong) of a failing case, as a learner may read it: of a hidden one nothing
+    but that it fails."""
+    if getattr(case, "hidden", False):
+        return HIDDEN, "fails"
+    return case.name, case.finding.says if case.finding else status
 
 
 @dataclass(frozen=True)
@@ -130,9 +139,7 @@ def _text(exercise: ExerciseResult, group: str, main: bool) -> str:
         name = f"{finding.name.replace('-', ' ')}: " if finding.name else ""
         kind = "A known mistake, " if finding.kind == "misconception" else ""
         lines.append(f"{kind}{name}{finding.says}")
-    for case in failing:
-        says = case.finding.says if case.finding else exercise.status
-        lines.append(f"{case.name}: {says}")
+    lines += [": ".join(told(case, exercise.status)) for case in failing]
     lines = [safe.line(text, TEXT_LIMIT) for text in lines] or [exercise.status]
     return safe.plain("\n".join(lines), TEXT_LIMIT)
 
