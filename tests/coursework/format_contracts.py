@@ -168,7 +168,7 @@ def python_of(variable: str, module: str) -> str:
 
     python = os.environ.get(variable)
     if not python:
-        pytest.skip(f"{variable} names no Python with {module} (see CONTRIBUTING.md)")
+        pytest.skip(f"{variable} names no Python with {module} (see test_formats_clients.py)")
     done = subprocess.run([python, "-c", f"import {module}"], capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"{variable}: {module} cannot be imported: {done.stderr.strip()[-200:]}")

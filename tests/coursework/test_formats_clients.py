@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -187,6 +188,15 @@ def test_clients_nbgrader(course, tmp_path):
     assert {g.max_score for g in grades} == {3} and {g.lesson for g in grades} == {"42"}
     if not sandbox.lacks("process"):
         assert found == own_points(course, handed_in, "process")
+    # The same where nbgrader runs the notebook itself, and its test cells ask.
+    settings = folder / "nbgrader_config.py"
+    kept = re.sub(r"c\.Autograde\.\w+ = \[.*?^\]$", "", settings.read_text(), flags=re.M | re.S)
+    assert "Elsewhere," not in kept
+    settings.write_text(kept)
+    client("nbgrader", "autograde", SLUG, "--student", "partly", "--force")
+    client("nbgrader", "export", "--to", "again.csv")
+    again = nbgrader.read_grades((folder / "again.csv").read_text())
+    assert {g.student: g.score for g in again} == found
     with Gradebook(tmp_path / "g.sqlite") as book:
         assert sum(book.add(r) for r in nbgrader.reports(grades)) == 5
         assert {r.student: r.points for r in book.reports()} == found

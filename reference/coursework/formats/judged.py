@@ -15,8 +15,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
-from coursework import notebook
+from coursework import config, notebook
 from coursework.formats import FormatError, rows
 from coursework.reports import SubmissionReport
 
@@ -52,19 +53,22 @@ def _here(id: str, group: str) -> tuple[float, str]:
     from coursework import feedback
 
     _, result = feedback.run_check(id, feedback.learner_names())
-    report = SubmissionReport("", "", id.split(".")[0], "ok", 0, 0, [result])
-    row = next(r for r in rows.rows(report) if r.group == group)
+    made = SubmissionReport("", "", id.split(".")[0], "ok", 0, 0, [result])
+    row = next(r for r in rows.rows(made) if r.group == group)
     return row.points, row.text
 
 
 def _row(id: str, group: str) -> rows.Row:
     number = id.split(".")[0]
-    report = graded(_notebook(number), number)
-    found = next((r for r in rows.rows(report) if (r.id, r.group) == (id, group)), None)
+    try:
+        made = report(_notebook(number), number)
+    except FormatError as error:
+        _give_up(error)
+    found = next((r for r in rows.rows(made) if (r.id, r.group) == (id, group)), None)
     if found is not None:
         return found
-    why = " ".join(rows.notes(report)) or "it has no such exercise"
-    return rows.Row(id, "", group, 0, 1, report.verdict, why)
+    why = " ".join(rows.notes(made)) or "it has no such exercise"
+    return rows.Row(id, "", group, 0, 1, made.verdict, why)
 
 
 def _notebook(number: str) -> Path:
@@ -78,45 +82,45 @@ def _notebook(number: str) -> Path:
     found = fitting or here
     if len(found) != 1:
         names = ", ".join(p.name for p in found) or "none"
-        _give_up(f"one notebook of lesson {number} is wanted in {Path.cwd()}, there are: {names}")
+        raise FormatError(
+            f"one notebook of lesson {number} is wanted in {Path.cwd()}, there are: {names}"
+        )
     return found[0]
 
 
-def graded(path: Path, number: str) -> SubmissionReport:
-    """The class's report on the notebook in ``path``, made once for each state of the file."""
+def report(path: Path, number: str) -> SubmissionReport:
+    """The class's report on the notebook in ``path``, made once for each state of the file.
+
+    Raises ``FormatError`` where it could not be made.
+    """
     state = path.stat()
     key = str(path), state.st_mtime_ns, state.st_size
     if key not in _known:
-        command = [sys.executable, "-m", "coursework", "grade", str(path)]
+        command = [sys.executable, "-m", "coursework", "grade", str(path.resolve())]
         command += ["--lesson", number, "--json", "-"]
         # Outside of the learner's folder: no file in it can pass for a module.
         env = {**os.environ, "PYTHONSAFEPATH": "1"}
         try:
+            root = config.find().root
             done = subprocess.run(
-                command, capture_output=True, text=True, env=env, cwd=_course(), timeout=LIMIT
+                command, capture_output=True, text=True, env=env, cwd=root, timeout=LIMIT
             )
             data = json.loads(done.stdout)["submissions"][0]
+        except config.CourseNotFound as error:
+            raise FormatError(str(error)) from None
         except subprocess.TimeoutExpired:
-            _give_up(f"grading took more than {LIMIT:g} s")
+            raise FormatError(f"grading took more than {LIMIT:g} s") from None
         except (ValueError, LookupError):
-            _give_up(f"the course could not grade this notebook: {done.stderr.strip()[-1000:]}")
+            said = done.stderr.strip()[-1000:]
+            raise FormatError(f"the course could not grade this notebook: {said}") from None
         _known[key] = SubmissionReport.from_dict(data)
     return _known[key]
 
 
-def _course() -> Path:
-    from coursework import config
-
-    try:
-        return config.find().root
-    except config.CourseNotFound as error:
-        _give_up(str(error))
-
-
-def _give_up(why: str) -> None:
+def _give_up(error: FormatError) -> NoReturn:
     """Ends the kernel: nbgrader and otter would make a fault of the machine into no points."""
-    with contextlib.suppress(OSError):
-        os.write(2, f"course: {why}\n".encode())
     if os.environ.get("COURSE_GIVE_UP") == "raise":
-        raise FormatError(why)
+        raise error
+    with contextlib.suppress(OSError):
+        os.write(2, f"course: {error}\n".encode())
     os._exit(70)

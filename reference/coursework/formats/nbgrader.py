@@ -4,7 +4,7 @@ Cells have metadata of schema version 3 (``nbgrader.nbgraderformat.v3``): answer
 cells, whose ``BEGIN SOLUTION`` regions ``nbgrader generate_assignment`` takes out, and behind each
 exercise stands a locked test cell for each group of its cases. Its value is the group's points,
 which nbgrader takes as partial credit (``nbgrader.utils.determine_grade``). Tried with nbgrader
-0.9.6.
+0.9.6, whose environment must have the course installed, with its answers.
 
 ``nbgrader export`` writes CSV without quotes (``plugins/export.py``), so a name with a comma
 shifts its row; it is read from both ends.
@@ -47,7 +47,23 @@ judged.points({id!r}, {group!r})"""
 CONFIG = """# Settings of nbgrader for lessons that `course export nbgrader` wrote.
 import os
 
+from nbconvert.preprocessors import ClearMetadataPreprocessor
+from nbgrader import preprocessors as of_nbgrader
+
+from coursework.formats.nbgrader_plugin import Elsewhere
+
 c = get_config()  # noqa: F821
+# Answers run in the course's own grader, isolated, and in no kernel of nbgrader's. Without this,
+# nbgrader runs each notebook whole, and its test cells ask the same grader.
+c.Autograde.autograde_preprocessors = [
+    Elsewhere,
+    of_nbgrader.IgnorePattern,
+    ClearMetadataPreprocessor,
+    of_nbgrader.LimitOutput,
+    of_nbgrader.SaveAutoGrades,
+    of_nbgrader.AssignLatePenalties,
+    of_nbgrader.CheckCellMetadata,
+]
 c.CourseDirectory.course_id = {course_id!r}
 # The first test cell grades the whole notebook; some lessons train something.
 c.Execute.timeout = 1800
