@@ -358,6 +358,14 @@ def test_github_classroom(made, name, status):
     assert reported(line) == (made[name].points, made[name].out_of)
 
 
+def test_github_classroom_gets_a_steps_output(made, tmp_path, monkeypatch):
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
+    (tmp_path / "output").write_text("other=1\n")
+    commands.write([("github-classroom", None)], [made["two"]])
+    first, second = (tmp_path / "output").read_text().splitlines()
+    assert first == "other=1" and reported(second.removeprefix("result=")) == (0, 5)
+
+
 # PrairieLearn ----------------------------------------------------------------------------------
 
 
@@ -426,14 +434,28 @@ def test_ci_of_one_repository(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["ci", "work", "--format", "github", "--format", "junit=junit.xml"])
     assert end.value.code == 1
-    ((name, given, _),) = obeyed(capsys.readouterr().out)
+    said = capsys.readouterr().out
+    assert "✗ 01.1 Scale: float32, 0 of 2 points\n    pair: " in said
+    ((name, given, _),) = obeyed(said)
     assert (name, given["file"]) == ("error", "work/01_a.ipynb")
     assert ElementTree.parse("junit.xml").getroot()[0].attrib["name"] == "01_a 01"
     write(work / "01_a.ipynb", lesson_01())
     with pytest.raises(SystemExit) as end:
         cli.main(["ci", "work"])
     assert not end.value.code
-    assert "5/5" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("✓") == 3
+
+
+def test_what_a_log_of_github_quotes_gives_no_orders(monkeypatch, capsys):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    for report in (hostile(), hostile("::error::forged"), hostile("\n##[error]forged")):
+        with commands.quoted():
+            commands.tell([report], Visibility())
+        commands.write([("junit", None), ("github-summary", None)], [report])
+    said = capsys.readouterr().out
+    assert obeyed(said) == [] and "forged" in said
+    tokens = re.findall("::stop-commands::(.*)", said)
+    assert len(set(tokens)) == len(tokens) == 9
 
 
 # The workflow ----------------------------------------------------------------------------------

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +19,6 @@ from coursework.terminal import (
     has_answers,
     lesson_number,
     say,
-    table,
 )
 
 if TYPE_CHECKING:
@@ -91,6 +93,34 @@ def parse(formats: list[str] | None) -> list[tuple[str, Path | None]]:
     return found
 
 
+@contextlib.contextmanager
+def quoted() -> Iterator[None]:
+    """In a log of GitHub's, nothing that is printed within can give orders."""
+    token = secrets.token_hex(32) if os.environ.get("GITHUB_ACTIONS") else ""
+    if token:
+        say(f"::stop-commands::{token}")
+    yield
+    if token:
+        say(f"::{token}::")
+
+
+def tell(reports: list[SubmissionReport], visibility: Visibility) -> None:
+    """What a learner may see, as text."""
+    from coursework.formats import safe
+    from coursework.formats.rows import rows
+
+    for report in reports:
+        say(safe.line(f"Lesson {report.lesson or 'unknown'}, {Path(report.path).name}"))
+        shown = [r for r in rows(report, visibility) if r.visibility == "visible"]
+        for row in shown:
+            points = f"{row.points} of {row.out_of} points"
+            say(f"{'✓' if row.passed else '✗'} {row.name}, {points}")
+            if row.text:
+                say("    " + row.text.replace("\n", "\n    "))
+        for note in report.notes:
+            say(f"! {safe.line(note)}")
+
+
 def write(
     wanted: list[tuple[str, Path | None]],
     reports: list[SubmissionReport],
@@ -106,8 +136,12 @@ def write(
             github.publish(reports, say, visibility=seen)
             continue
         text = render(name, reports, seen)
-        if file is None:
-            say(text.rstrip("\n"))
+        if name == "github-classroom" and file is None and "GITHUB_OUTPUT" in os.environ:
+            with open(os.environ["GITHUB_OUTPUT"], "a", encoding="utf-8") as f:
+                f.write(f"result={text}")
+        elif file is None:
+            with quoted():
+                say(text.rstrip("\n"))
         else:
             file.write_text(text, encoding="utf-8", newline="\n")
 
@@ -164,6 +198,7 @@ def ci(
     """
     from coursework import checks as checks_of
     from coursework import feedback, grader
+    from coursework.formats.rows import Visibility
 
     course = find_course()
     wanted = parse(formats)
@@ -174,8 +209,9 @@ def ci(
         seed = grader.SEED if has_answers(course) else feedback.PUBLIC_SEED
     # All of it is one learner's, who can read the answers there are here anyway.
     made = grader.grade_many(paths, course, lesson, seed=seed, workers=1, allow_unisolated=True)
-    if all(file for _, file in wanted):
-        table(made)
+    if all(file or name == "github" for name, file in wanted):
+        with quoted():
+            tell(made, Visibility.parse(visibility or ()))
     write(wanted, made, visibility)
     if any(r.points < r.out_of or not r.exercises for r in made):
         raise typer.Exit(exits.NOT_RIGHT)
