@@ -1,9 +1,9 @@
 """What test cells of nbgrader and test files of otter call: a group's points, by the real grader.
 
 Both run a learner's whole notebook in one kernel and grade what they find there. Here the kernel
-only asks: the notebook's file is graded by ``course grade`` in a process of its own, with its
-isolation, its inputs and the earlier exercises supplied, so that the points are those that the
-course itself gives. A kernel that runs a learner's code can still be made to lie about them;
+only asks: the notebook's file is graded as ``course grade`` does it, in a process of its own,
+isolated, on the class's inputs and with the earlier exercises supplied, so that the points are
+those that the course itself gives. A kernel that runs a learner's code can still be made to lie about them;
 where that matters, grade with the course and import its grades.
 """
 
@@ -96,8 +96,8 @@ def report(path: Path, number: str) -> SubmissionReport:
     state = path.stat()
     key = str(path), state.st_mtime_ns, state.st_size
     if key not in _known:
-        command = [sys.executable, "-m", "coursework", "grade", str(path.resolve())]
-        command += ["--lesson", number, "--json", "-"]
+        command = [sys.executable, "-P", "-m", "coursework.formats.judged"]
+        command += [str(path.resolve()), number]
         # Outside of the learner's folder: no file in it can pass for a module.
         env = {**os.environ, "PYTHONSAFEPATH": "1"}
         try:
@@ -105,15 +105,16 @@ def report(path: Path, number: str) -> SubmissionReport:
             done = subprocess.run(
                 command, capture_output=True, text=True, env=env, cwd=root, timeout=LIMIT
             )
-            data = json.loads(done.stdout)["submissions"][0]
+            data = json.loads(done.stdout)
+            made = SubmissionReport.from_dict(data)
         except config.CourseNotFound as error:
             raise FormatError(str(error)) from None
         except subprocess.TimeoutExpired:
             raise FormatError(f"grading took more than {LIMIT:g} s") from None
-        except (ValueError, LookupError):
+        except (ValueError, LookupError, TypeError):
             said = done.stderr.strip()[-1000:]
             raise FormatError(f"the course could not grade this notebook: {said}") from None
-        _known[key] = SubmissionReport.from_dict(data)
+        _known[key] = made
     return _known[key]
 
 
@@ -124,3 +125,14 @@ def _give_up(error: FormatError) -> NoReturn:
     with contextlib.suppress(OSError):
         os.write(2, f"course: {error}\n".encode())
     os._exit(70)
+
+
+def _main(path: str, number: str) -> None:
+    """Prints the report on one notebook. No settings that lie beside it are looked for."""
+    from coursework import grader
+
+    print(json.dumps(grader.grade_file(path, lesson=number).to_dict()))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
