@@ -192,7 +192,7 @@ def ci(
     """Check one learner's notebooks in their own repository, as a step of CI.
 
     In a student bundle the public inputs are checked, so that the points are feedback. Exit code 1
-    says that points are missing.
+    says that points are missing in what was begun.
 
     Example: course ci work --format github --format junit=junit.xml
     """
@@ -213,7 +213,9 @@ def ci(
         with quoted():
             tell(made, Visibility.parse(visibility or ()))
     write(wanted, made, visibility)
-    if any(r.points < r.out_of or not r.exercises for r in made):
+    begun = [r for r in made if any(e.status != "not attempted" for e in r.exercises)]
+    unreadable = [r for r in made if not r.exercises]
+    if any(r.points < r.out_of for r in begun or made) or unreadable:
         raise typer.Exit(exits.NOT_RIGHT)
 
 

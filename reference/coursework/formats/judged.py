@@ -3,8 +3,8 @@
 Both run a learner's whole notebook in one kernel and grade what they find there. Here the kernel
 only asks: the notebook's file is graded as ``course grade`` does it, in a process of its own,
 isolated, on the class's inputs and with the earlier exercises supplied, so that the points are
-those that the course itself gives. A kernel that runs a learner's code can still be made to lie about them;
-where that matters, grade with the course and import its grades.
+those that the course itself gives. A kernel that runs a learner's code can still be made to lie
+about them; where that matters, grade with the course.
 """
 
 from __future__ import annotations

@@ -33,8 +33,13 @@ def line(text: object, limit: int | None = None) -> str:
 
 
 def markdown(text: object, limit: int | None = None) -> str:
-    """One line that Markdown shows as it stands: no link, image, mention, HTML or table mark."""
-    return MARKDOWN.sub(r"\\\1", html.escape(line(text, limit), quote=False))
+    """One line that Markdown shows as it stands: no link, image, mention, HTML or table mark.
+
+    GitHub looks for mentions in what comes out of Markdown, so an @ is parted from its name by a
+    space without width.
+    """
+    shown = html.escape(line(text, limit), quote=False)
+    return MARKDOWN.sub(r"\\\1", shown).replace("@", "@\u200b")
 
 
 def fence(text: object, limit: int | None = None) -> str:
