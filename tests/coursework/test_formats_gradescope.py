@@ -25,7 +25,7 @@ from toy_course import (
     write,
 )
 
-from coursework import checks, grader
+from coursework import checks, config, grader
 from coursework.formats import FormatError, gradescope
 from coursework.formats.rows import Visibility
 from coursework.judge import CaseResult, ExerciseResult, Finding
@@ -218,3 +218,16 @@ def test_a_lesson_that_builds_on_another(course, tmp_path):
     answers = {"01.1": WRONG_SCALE, "02.1": LINE, "02.2": FILL}
     path = write(tmp_path / "a.ipynb", notebook(answers, "02"))
     assert container.run(path)["score"] == grader.grade_file(path, course, "02").points == 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FORKED, reason="nothing can be forked here")
+def test_a_lesson_of_this_course(tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    course = config.load(root)
+    (solved,) = (root / "solutions").glob("01_*.ipynb")
+    gradescope.autograder(course, "01", tmp_path / "a.zip")
+    assert (tmp_path / "a.zip").stat().st_size < 100e6
+    there = Container(tmp_path / "a.zip", tmp_path / "autograder").run(solved)
+    here = grader.grade_file(solved, course, "01")
+    assert there["score"] == here.points == here.out_of > 0
