@@ -12,6 +12,7 @@ import typer.core
 import typer.main
 
 from coursework import cli_class, exits
+from coursework.formats import commands as formats
 from coursework.terminal import (
     Trouble,
     as_trouble,
@@ -235,6 +236,8 @@ def grade(
     allow_lower: Annotated[
         bool, typer.Option("--allow-lower", help="Lower scores that were released, too.")
     ] = False,
+    format: formats.Format = None,
+    visibility: formats.Hold = None,
 ) -> None:
     """Grade a notebook, or submissions: a folder, or a zip of Canvas, Moodle or Gradescope.
 
@@ -245,7 +248,9 @@ def grade(
     """
     from coursework import checks as checks_of
     from coursework import reports
+    from coursework.formats.junit import junit as to_junit
 
+    wanted = formats.parse(format)
     course = find_course()
     if not has_answers(course):
         raise Trouble(
@@ -280,7 +285,8 @@ def grade(
         if json is not None:
             json.write_text(reports.to_json(found), encoding="utf-8")
     if junit is not None:
-        junit.write_text(reports.to_junit(found), encoding="utf-8")
+        junit.write_text(to_junit(found), encoding="utf-8")
+    formats.write(wanted, found, visibility)
     right()
 
 
@@ -444,6 +450,7 @@ def release(
 
 
 cli_class.register(app)
+formats.register(app)
 
 
 def _command() -> typer.core.TyperGroup:

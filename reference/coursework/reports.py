@@ -1,13 +1,11 @@
-"""What grading a submission gives: verdict, points, findings; as JSON and as JUnit XML."""
+"""What grading a submission gives: verdict, points, findings; as data and as JSON."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
-from xml.etree import ElementTree
 
 from coursework.results import CaseResult, ExerciseResult, Finding
 
@@ -21,7 +19,6 @@ VERDICTS = {
     "missing": "missing answer",
 }
 ORDER = ("invalid notebook", *list(VERDICTS.values())[1:], "ok")
-NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass
@@ -115,71 +112,3 @@ def to_json(reports: Iterable[SubmissionReport]) -> str:
         "isolated": all(r.isolated for r in reports),
     }
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
-
-
-def to_junit(reports: Iterable[SubmissionReport]) -> str:
-    """All reports as JUnit XML: a suite for each submission, a test case for each case."""
-    root = ElementTree.Element("testsuites", name="course grade")
-    total = failed = 0
-    for r in reports:
-        suite = ElementTree.SubElement(root, "testsuite", name=_xml(f"{r.student} {r.lesson}"))
-        properties = ElementTree.SubElement(suite, "properties")
-        for name, value in (
-            ("student", r.student),
-            ("verdict", r.verdict),
-            ("points", f"{r.points}/{r.out_of}"),
-            ("isolation", r.isolation),
-            ("seed", r.seed),
-            *((f"points {e.id}", f"{e.points}/{e.out_of}") for e in r.exercises),
-            *(("note", n) for n in r.notes),
-        ):
-            ElementTree.SubElement(properties, "property", name=name, value=_xml(value))
-        tests = failures = skipped = 0
-        for e in r.exercises:
-            for name, passed, text, seconds in _tests(e):
-                tests += 1
-                case = ElementTree.SubElement(
-                    suite,
-                    "testcase",
-                    classname=_xml(f"{r.student}.{e.id}"),
-                    name=_xml(name),
-                    time=f"{seconds:.3f}",
-                )
-                if passed:
-                    continue
-                if e.status == "not attempted":
-                    skipped += 1
-                    ElementTree.SubElement(case, "skipped", message="not attempted")
-                else:
-                    failures += 1
-                    node = ElementTree.SubElement(case, "failure", message=_xml(text)[:500])
-                    node.text = _xml(text)
-        if not r.exercises:
-            tests = failures = 1
-            case = ElementTree.SubElement(
-                suite, "testcase", classname=_xml(r.student), name=_xml(r.path), time="0"
-            )
-            ElementTree.SubElement(
-                case, "failure", message=_xml(f"{r.verdict}: {' '.join(r.notes)}")
-            )
-        counts = {"tests": tests, "failures": failures, "errors": 0, "skipped": skipped}
-        suite.attrib.update({k: str(v) for k, v in counts.items()}, time=f"{r.seconds:.3f}")
-        total, failed = total + tests, failed + failures
-    root.attrib.update(tests=str(total), failures=str(failed), errors="0")
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
-
-
-def _tests(e: ExerciseResult) -> list[tuple[str, bool, str, float]]:
-    """(name, passed, what is wrong, seconds) of each case, or of the exercise without cases."""
-    said = f"{e.status}: {e.finding.says}" if e.finding else e.status
-    if not e.cases:
-        return [(f"{e.id} {e.title}", e.status == "passed", said, 0.0)]
-    return [
-        (f"{e.id} {c.name}", c.passed, c.finding.says if c.finding else said, c.seconds)
-        for c in e.cases
-    ]
-
-
-def _xml(value: Any) -> str:
-    return NOT_XML.sub("\ufffd", str(value))
