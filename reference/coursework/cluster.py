@@ -134,7 +134,7 @@ def grade(
         threads = _look(client, setup, grader, scheduler, allow_unisolated)
         waiting = iter(submissions)
         running: dict[Any, tuple[Submission, SubmissionReport]] = {}
-        finished = as_completed()
+        finished = as_completed(loop=client.loop)
         failed: list[str] = []
         more = True
         while more or running:
