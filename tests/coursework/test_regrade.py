@@ -75,7 +75,7 @@ CHANGES = [
     ("lesson_02.py", "< 1e-6", "< 1e-5", {"02.2"}),
     # A reference that later exercises are given.
     ("answers/lesson_01.py", "return x * k", "return k * x", {"01.1", "02.1", "02.2"}),
-    ("answers/lesson_01.py", "    return x + k\n\n\na_scale", "    return k + x\n\n\na_scale", {"01.1"}),
+    ("answers/lesson_01.py", "x + k\n\n\na_scale", "k + x\n\n\na_scale", {"01.1"}),
     ("answers/lesson_02.py", "x * 2.0 + 1.0", "2.0 * x + 1.0", {"02.2"}),
     ("../reference/toy/_inner.py", "x / 2", "0.5 * x", {"01.1", "01.2", "02.1", "02.2"}),
     ("../reference/toy/kept_back.py", "return 1", "return 2", set()),

@@ -1,4 +1,4 @@
-"""Private variants and hidden cases; a bundle is solved, checked, graded, and brought up to date."""
+"""Variants and hidden cases; a bundle is solved, checked, graded, and brought up to date."""
 
 from __future__ import annotations
 
@@ -293,7 +293,7 @@ def test_an_upgrade_that_cannot_be_changes_nothing(small, tmp_path):
     for name in ("../out.txt", "/out.txt", "work/42.ipynb", "a\\b"):
         about["files"] = {name: "0"}
         (new / "release.json").write_text(json.dumps(about))
-        with pytest.raises(upgrade.UpgradeError, match="leads out|never a bundle"):
+        with pytest.raises(upgrade.UpgradeError, match=r"leads out|never a bundle"):
             upgrade.upgrade(student, new)
     about["course"] = "Another 1.0"
     about["files"] = {}
