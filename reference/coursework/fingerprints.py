@@ -55,14 +55,14 @@ class Statements:
             return None
         others = set(self.makers.values()) - {name}
         taken = {i for i, used in enumerate(self.used) if name in used | self.bound[i]}
-        taken -= {i for i in taken if self.used[i] & others and name not in self.bound[i]}
         names, done = set(), set()
         while taken - done:
             place = (taken - done).pop()
             done.add(place)
             names |= self.used[place]
             for i, bound in enumerate(self.bound):
-                changes = not bound and self.used[i] & names and not self.used[i] & others
+                # What defines nothing may change what is used: TABLE["a"] = 1.
+                changes = not bound and self.used[i] & names and _owner(self.body[i]) not in others
                 if bound & names or changes:
                     taken.add(i)
         return sorted(taken)
@@ -107,6 +107,20 @@ def _made(statement: ast.stmt) -> tuple[str, str] | None:
     if values and isinstance(values[0], ast.Constant) and isinstance(targets[0], ast.Name):
         return str(values[0].value), targets[0].id
     return None
+
+
+def _owner(statement: ast.stmt) -> str:
+    """The exercise that a statement speaks to: ``@one.cases`` or ``one.misconception(...)``."""
+    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        spoken = statement.decorator_list
+    else:
+        spoken = [statement.value] if isinstance(statement, ast.Expr) else []
+    for node in spoken:
+        while isinstance(node, (ast.Call, ast.Attribute)):
+            node = node.func if isinstance(node, ast.Call) else node.value
+        if isinstance(node, ast.Name):
+            return node.id
+    return ""
 
 
 def _bound(statement: ast.stmt) -> Iterator[str]:

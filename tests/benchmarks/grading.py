@@ -3,8 +3,9 @@
 Makes copies of a lesson's solution, some right and some wrong, grades them with ``course grade``'s
 own function, and prints seconds per submission and the memory of the grader with all its
 processes; then nbgrader on a lesson of three numpy lines, in the same run, where it is installed.
-``--copies 100 1000`` shows how both grow, ``--level full process`` what isolation costs, ``--seeds``
-what a seed for each student does. Not a test: the machine should have nothing else to do.
+``--copies 100 1000`` shows how both grow, ``--level full process`` what isolation costs,
+``--seeds`` what a seed for each student does. Not a test: the machine should have nothing else
+to do.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import small_course
 
 from coursework import build, checks, cli, config, copies, exits, feedback, progress
 
-COMMANDS = "learn doctor status check watch hint grade build release".split()  # noqa: SIM905
+COMMANDS = "learn doctor status check watch hint grade scores build release upgrade".split()  # noqa: SIM905
 
 
 @pytest.fixture
