@@ -77,11 +77,11 @@ def graded(
         )
 
     def right() -> None:
-        stream = sys.stderr if quiet else None
+        tell = _aside if quiet else say
         for line in regrading.lines(found, wish.apply):
-            print(line, file=stream) if stream else say(line)
+            tell(line)
         pending = any(r.before for r in found) and not wish.apply
-        lowered = wish.publish and not _publish(gradebook, rules, wish.allow_lower)
+        lowered = wish.publish and not _publish(gradebook, rules, wish.allow_lower, tell)
         if pending or lowered:
             raise typer.Exit(exits.NOT_RIGHT)
 
@@ -92,7 +92,11 @@ def _place(path: Path) -> Path:
     return path if path.is_dir() else path.absolute().parent
 
 
-def _publish(gradebook: Path, rules: Class, allow_lower: bool) -> bool:
+def _aside(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _publish(gradebook: Path, rules: Class, allow_lower: bool, tell: Callable = say) -> bool:
     """Releases what the gradebook gives; False where something would have been lowered."""
     from coursework import publishing
     from coursework.gradebook import Gradebook
@@ -102,7 +106,7 @@ def _publish(gradebook: Path, rules: Class, allow_lower: bool) -> bool:
         plan = publishing.plan(scores(from_reports(book.reports()), rules), book.published())
         book.publish(plan.rows(allow_lower))
     for line in publishing.lines(plan, allow_lower):
-        say(line)
+        tell(line)
     return allow_lower or not plan.lowered
 
 

@@ -48,22 +48,27 @@ class Statements:
             if found := _made(statement):
                 self.makers[found[0]] = found[1]
 
-    def of(self, id: str) -> list[int] | None:
+    def of(self, id: str, reference: bool = False) -> list[int] | None:
         """Places of the statements that exercise ``id`` depends on; None where they cannot be
-        told apart, and all count."""
+        told apart, and all count. reference: only those that its reference depends on."""
         name = self.makers.get(id)
         if name is None:
             return None
         others = set(self.makers.values()) - {name}
         taken = {i for i, used in enumerate(self.used) if name in used | self.bound[i]}
-        taken -= {i for i in taken if self.used[i] & others and name not in self.bound[i]}
+        if reference:
+            others = set(self.makers.values())
+            taken = {i for i in taken if _spoken(self.body[i]) == (name, "reference")}
         names, done = set(), set()
         while taken - done:
             place = (taken - done).pop()
             done.add(place)
             names |= self.used[place]
             for i, bound in enumerate(self.bound):
-                changes = not bound and self.used[i] & names and not self.used[i] & others
+                # What defines nothing may change what is used: TABLE["a"] = 1.
+                changes = (
+                    not bound and self.used[i] & names and _spoken(self.body[i])[0] not in others
+                )
                 if bound & names or changes:
                     taken.add(i)
         return sorted(taken)
@@ -108,6 +113,23 @@ def _made(statement: ast.stmt) -> tuple[str, str] | None:
     if values and isinstance(values[0], ast.Constant) and isinstance(targets[0], ast.Name):
         return str(values[0].value), targets[0].id
     return None
+
+
+def _spoken(statement: ast.stmt) -> tuple[str, str]:
+    """What a statement speaks to: ``@one.cases`` and ``one.judge(...)`` to ("one", "cases") and
+    ("one", "judge")."""
+    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        nodes = statement.decorator_list
+    else:
+        nodes = [statement.value] if isinstance(statement, ast.Expr) else []
+    for node in nodes:
+        what = ""
+        while isinstance(node, (ast.Call, ast.Attribute)):
+            what = node.attr if isinstance(node, ast.Attribute) else what
+            node = node.func if isinstance(node, ast.Call) else node.value
+        if isinstance(node, ast.Name):
+            return node.id, what
+    return "", ""
 
 
 def _bound(statement: ast.stmt) -> Iterator[str]:
@@ -168,7 +190,7 @@ def fingerprint(
         if not path.is_file():
             continue
         statements = read(path)
-        places = statements.of(id)
+        places = statements.of(id, reference=id != exercise.id)
         modules |= statements.imports(places)
         for text in statements.texts(places):
             total.update(text.encode() + b"\0")

@@ -135,10 +135,7 @@ def _zip(path: Path, layout: str | None) -> list[Submission]:
     members = {m.parts: m for m in reversed(archives.members(path)) if layouts.visible(m.parts)}
     members = dict(reversed(members.items()))
     top = layouts.common_folder(members)
-    # One folder round everything, unless it is the only student's.
-    if top and ((top, layouts.METADATA) in members or clean(top) == clean(path.stem)
-                or (layouts.recognise(p[1:] for p in members) != "flat"
-                and not layouts.MOODLE.match(top))):  # fmt: skip
+    if top and _wraps(top, path, members, layout):
         members = {p[1:]: m for p, m in members.items()}
     layout = layout or layouts.recognise(members)
     about = members.get((layouts.METADATA,))
@@ -163,6 +160,17 @@ def _zip(path: Path, layout: str | None) -> list[Submission]:
             return False
 
     return _per_student(handed, made, percent)
+
+
+def _wraps(top: str, path: Path, members, layout: str | None) -> bool:
+    """Whether the one folder in a zip is round all students', and not the only student's."""
+    if layouts.MOODLE.match(top) or layouts.GRADESCOPE.match(top):
+        return False
+    inside = [p[1:] for p in members]
+    if clean(top) == clean(path.stem) or layouts.recognise(inside) != "flat":
+        return True
+    books = sum(p[-1].endswith(".ipynb") for p in inside)
+    return books > 1 and layout in (None, "flat")
 
 
 def _handed_in(name: str) -> bool:

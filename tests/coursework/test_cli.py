@@ -13,7 +13,9 @@ import small_course
 
 from coursework import build, checks, cli, config, copies, exits, feedback, progress
 
-COMMANDS = "learn doctor status check watch hint grade build release ci export import".split()  # noqa: SIM905
+COMMANDS = (
+    "learn doctor status check watch hint grade scores build release upgrade ci export import"
+).split()
 
 
 @pytest.fixture

@@ -158,6 +158,22 @@ def test_folders_and_a_zip_of_them(tmp_path):
     assert [s.student for s in collect(wrapped)] == ["ada", "ada", "bo"]
 
 
+@pytest.mark.parametrize(
+    "files, layout, students",
+    [
+        (["all/ada.ipynb", "all/bo.ipynb"], None, ["ada", "bo"]),
+        (["ada/05.ipynb", "ada/06.ipynb"], "folders", ["ada", "ada"]),
+        (["ada/05.ipynb", "ada/notes.txt"], None, ["ada"]),
+        (["w/05.ipynb"], None, ["05"]),
+        (["Ada_9_assignsubmission_file_/05.ipynb"], None, ["Ada"]),
+        (["submission_7/05.ipynb", "submission_7/06.ipynb"], None, ["submission_7"] * 2),
+    ],
+)
+def test_one_folder_in_a_zip(tmp_path, files, layout, students):
+    path = zipped(tmp_path / "w.zip", {f: book(f[-8:-6]) for f in files})
+    assert [s.student for s in collect(path, layout)] == students
+
+
 def test_the_newest_is_chosen_for_each_lesson(tmp_path):
     tree(tmp_path, {f"ada/{n}.ipynb": book() for n in ("a", "b", "c")})
     tree(tmp_path, {"ada/d.ipynb": book("06"), "ada/e.ipynb": "{broken"})
