@@ -11,7 +11,7 @@ import typer
 import typer.core
 import typer.main
 
-from coursework import exits
+from coursework import cli_reports, exits
 from coursework.terminal import (
     Trouble,
     as_trouble,
@@ -414,6 +414,9 @@ def release(
     files = releasing.release(course, folder, chosen or None)
     size = sum((folder / f).stat().st_size for f in files)
     say(f"✓ {folder}: {len(files)} files, {size / 1e6:.1f} MB, no solutions")
+
+
+cli_reports.register(app)
 
 
 def _command() -> typer.core.TyperGroup:
