@@ -17,7 +17,12 @@ from coursework import build, checks, exits
 from coursework.gradebook import Gradebook
 from coursework.reports import to_json
 
-REMARK = '# %% [markdown] tags=["remark"]\n# **Your guess.** Above or below one?\n#\n# *(write here)*\n\n'
+REMARK = """# %% [markdown] tags=["remark"]
+# **Your guess.** Above or below one?
+#
+# *(write here)*
+
+"""
 LONG = """
 def snr(alpha_bar):
     total = torch.zeros_like(alpha_bar)
