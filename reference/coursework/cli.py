@@ -11,7 +11,7 @@ import typer
 import typer.core
 import typer.main
 
-from coursework import cli_class, exits
+from coursework import cli_class, cli_reports, exits
 from coursework.formats import commands as formats
 from coursework.terminal import (
     Trouble,
@@ -451,6 +451,7 @@ def release(
 
 cli_class.register(app)
 formats.register(app)
+cli_reports.register(app)
 
 
 def _command() -> typer.core.TyperGroup:
