@@ -8,8 +8,8 @@ import re
 
 import pytest
 
-from coursework.formats import FormatError, lms
-from coursework.formats.lms import Score
+from coursework.formats import FormatError, canvas, moodle, sheets
+from coursework.formats.sheets import Score
 from coursework.reports import SubmissionReport
 
 CANVAS = (
@@ -65,7 +65,7 @@ def accepted(text: str) -> dict[str, dict[str, str]]:
 
 @pytest.mark.parametrize("assignment", ["Lesson 01 (77)", "Lesson 01", "77"])
 def test_canvas(assignment):
-    filled = lms.canvas(CANVAS, POINTS, assignment)
+    filled = canvas.fill(CANVAS, POINTS, assignment)
     assert accepted(filled.text) == {
         "out of": {"Lesson 01 (77)": "24"},
         "101": {"Lesson 01 (77)": "20"},
@@ -81,30 +81,30 @@ def test_canvas(assignment):
 
 
 def test_canvas_names_are_no_formulas_and_ids_stay():
-    rows = table(lms.canvas(CANVAS, POINTS, "77").text)
+    rows = table(canvas.fill(CANVAS, POINTS, "77").text)
     assert [r["Student"][0] for r in rows[-2:]] == ["'", "S"]
     assert [r["SIS User ID"] for r in rows[1:]] == ["S-1", "S-2", "S-3", ""]
     evil = CANVAS.replace("103,S-3,eve", "103,S-3,=cmd|' /C calc'!A0")
     with pytest.raises(FormatError, match=r"SIS Login ID .* formula"):
-        lms.canvas(evil, POINTS, "77")
+        canvas.fill(evil, POINTS, "77")
 
 
 def test_canvas_gets_a_new_assignment_with_its_maximum():
-    found = accepted(lms.canvas(CANVAS, POINTS, "Lesson 09").text)
+    found = accepted(canvas.fill(CANVAS, POINTS, "Lesson 09").text)
     assert found["101"] == {"Lesson 09": "20"} and found["out of"] == {"Lesson 09": "24"}
     without = "".join(x for x in CANVAS.splitlines(True) if "Points Possible" not in x)
-    assert accepted(lms.canvas(without, POINTS, "Lesson 09").text)["out of"] == {"Lesson 09": "24"}
+    assert accepted(canvas.fill(without, POINTS, "Lesson 09").text)["out of"] == {"Lesson 09": "24"}
 
 
 def test_canvas_with_few_ids():
     sheet = "Student,ID,SIS Login ID,Section,L (1)\nPoints Possible,,,,24\nAda,101,ada,A,\n"
-    assert accepted(lms.canvas(sheet, {"ada": Score(5, 24)}, "1").text)["101"] == {"L (1)": "5"}
+    assert accepted(canvas.fill(sheet, {"ada": Score(5, 24)}, "1").text)["101"] == {"L (1)": "5"}
     sheet = "Student;ID;Section;L (1)\nPoints Possible;;;24\nAda;101;A;\n"
-    assert accepted(lms.canvas(sheet, {"Ada": Score(5, 24)}, "1").text)["101"] == {"L (1)": "5"}
+    assert accepted(canvas.fill(sheet, {"Ada": Score(5, 24)}, "1").text)["101"] == {"L (1)": "5"}
 
 
 def test_nobody_is_lost_or_guessed():
-    filled = lms.canvas(CANVAS, {**POINTS, "zoe": Score(9, 24)}, "77")
+    filled = canvas.fill(CANVAS, {**POINTS, "zoe": Score(9, 24)}, "77")
     assert filled.unknown == ["zoe"] and "zoe" not in filled.text
 
 
@@ -127,7 +127,7 @@ def test_nobody_is_lost_or_guessed():
 )  # fmt: skip
 def test_canvas_refuses(sheet, points, assignment, says):
     with pytest.raises(FormatError, match=says):
-        lms.canvas(sheet, points, assignment)
+        canvas.fill(sheet, points, assignment)
 
 
 # Moodle ----------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def test_canvas_refuses(sheet, points, assignment, says):
 
 def test_a_grading_worksheet_of_moodle():
     points = {"501": Score(20, 24), "eve@x.example": Score(0, 24)}
-    filled = lms.moodle(WORKSHEET, points)
+    filled = moodle.fill(WORKSHEET, points)
     rows = table(filled.text)
     assert [r["Grade"] for r in rows] == ["20", "5.00", "0"]
     assert [r["Identifier"] for r in rows] == [f"Participant {i}" for i in (501, 502, 503)]
@@ -146,8 +146,18 @@ def test_a_grading_worksheet_of_moodle():
     assert filled.without == ["Bob Babbage"]
 
 
+def test_feedback_stays_to_the_letter():
+    sheet = WORKSHEET.replace(
+        'Ada@x.example,Submitted,,24.00,-,"Monday, 2 November 2026",',
+        'Ada@x.example,Submitted,,24.00,-,-,"- well\nread"',
+    )
+    assert table(moodle.fill(sheet, {"501": Score(1, 24)}).text)[0]["Feedback comments"] == (
+        "- well\nread"
+    )
+
+
 def test_an_address_is_found_by_its_first_part_and_stays_as_it_is():
-    filled = lms.moodle(WORKSHEET, {"ada": Score(3, 24)})
+    filled = moodle.fill(WORKSHEET, {"ada": Score(3, 24)})
     assert table(filled.text)[0]["Grade"] == "3"
     assert table(filled.text)[0]["Email address"] == "Ada@x.example"  # Moodle minds the case
 
@@ -158,9 +168,9 @@ def test_a_grade_export_of_moodle():
         "Ada,Lovelace,S1,ada@x.example,3.00,9.00\nBob,Babbage,S2,bob@x.example,-,4.00\n"
     )
     points = {"s1": Score(20, 24)}
-    rows = table(lms.moodle(sheet, points, "Lesson 01 (Real)").text)
+    rows = table(moodle.fill(sheet, points, "Lesson 01 (Real)").text)
     assert rows == [{"ID number": "S1", "Email address": "ada@x.example", "Lesson 01 (Real)": "20"}]
-    rows = table(lms.moodle(sheet, points, "Lesson 02").text)
+    rows = table(moodle.fill(sheet, points, "Lesson 02").text)
     assert rows == [{"ID number": "S1", "Email address": "ada@x.example", "Lesson 02": "20"}]
 
 
@@ -175,7 +185,7 @@ def test_a_grade_export_of_moodle():
 )
 def test_moodle_refuses(sheet, points, says):
     with pytest.raises(FormatError, match=says):
-        lms.moodle(sheet, points)
+        moodle.fill(sheet, points)
 
 
 # Scores ----------------------------------------------------------------------------------------
@@ -187,18 +197,18 @@ def report(student: str, lesson: str, points: float, out_of: int = 24) -> Submis
 
 def test_scores_are_the_last_of_the_lesson():
     reports = [report("ada", "01", 3), report("ada", "02", 4), report("ada", "01", 5)]
-    assert lms.scores(reports, "01") == {"ada": Score(5, 24)}
+    assert sheets.scores(reports, "01") == {"ada": Score(5, 24)}
     with pytest.raises(FormatError, match="lessons 01, 02: name one"):
-        lms.scores(reports)
+        sheets.scores(reports)
     with pytest.raises(FormatError, match="no report of lesson 03"):
-        lms.scores(reports, "03")
+        sheets.scores(reports, "03")
 
 
 @pytest.mark.parametrize(
     "value, text", [(5, "5"), (5.0, "5"), (2.5, "2.5"), (0.1 + 0.2, "0.30000000000000004")]
 )
 def test_numbers_are_the_same_to_the_last_digit(value, text):
-    assert lms.number(value) == text and float(lms.number(value)) == value
+    assert sheets.number(value) == text and float(sheets.number(value)) == value
 
 
 def test_the_commands(tmp_path, monkeypatch, capsys):
