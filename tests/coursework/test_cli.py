@@ -13,7 +13,22 @@ import small_course
 
 from coursework import build, checks, cli, config, copies, exits, feedback, progress
 
-COMMANDS = ["learn", "doctor", "status", "check", "watch", "hint", "grade", "scores", "build", "release", "upgrade", "ci", "export", "import"]
+COMMANDS = [
+    "learn",
+    "doctor",
+    "status",
+    "check",
+    "watch",
+    "hint",
+    "grade",
+    "scores",
+    "build",
+    "release",
+    "upgrade",
+    "ci",
+    "export",
+    "import",
+]
 COMMANDS += ["feedback", "report", "similar", "pseudonymise", "identify", "forget"]
 COMMANDS += ["marks questions", "marks collect", "marks apply"]
 
