@@ -9,6 +9,7 @@ code is laid out, titles, hints and minutes: those change no grade.
 from __future__ import annotations
 
 import ast
+import copy
 import hashlib
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -73,9 +74,23 @@ class Statements:
         return sorted(taken)
 
     def texts(self, places: Iterable[int] | None) -> list[str]:
-        """The statements at ``places`` (None: all), written in one way."""
-        chosen = self.body if places is None else [self.body[i] for i in places]
-        return [ast.unparse(_Graded().visit(ast.parse(ast.unparse(s)))) for s in chosen]
+        """The statements at ``places`` (None: all), written in one way; of imports only what is
+        used, once."""
+        places = range(len(self.body)) if places is None else list(places)
+        used = frozenset().union(*(self.used[i] for i in places))
+        imported, others = set(), []
+        for i in places:
+            statement = self.body[i]
+            if isinstance(statement, (ast.Import, ast.ImportFrom)):
+                origin = ast.unparse(statement).partition("import ")[0]
+                imported |= {
+                    f"{origin}{a.name} as {a.asname}"
+                    for a in statement.names
+                    if (a.asname or a.name).split(".")[0] in used
+                }
+            else:
+                others.append(ast.unparse(_Graded().visit(copy.deepcopy(statement))))
+        return [*sorted(imported), *others]
 
     def imports(self, places: Iterable[int] | None) -> set[str]:
         """Modules that the statements at ``places`` import, wherever in them."""
