@@ -43,10 +43,9 @@ class Statements:
         self.bound = [frozenset(_bound(s)) for s in self.body]
         everything = frozenset().union(*self.bound) if self.bound else frozenset()
         self.used = [frozenset(_used(s)) & everything for s in self.body]
-        self.makers = {}  # exercise id -> name
-        for statement in self.body:
-            if found := _made(statement):
-                self.makers[found[0]] = found[1]
+        made = [found for s in self.body if (found := _made(s))]
+        self.makers = dict(made)  # exercise id -> name, the last where there are several
+        self.names = frozenset(name for _, name in made)
 
     def of(self, id: str, reference: bool = False) -> list[int] | None:
         """Places of the statements that exercise ``id`` depends on; None where they cannot be
@@ -54,10 +53,10 @@ class Statements:
         name = self.makers.get(id)
         if name is None:
             return None
-        others = set(self.makers.values()) - {name}
+        others = self.names - {name}
         taken = {i for i, used in enumerate(self.used) if name in used | self.bound[i]}
         if reference:
-            others = set(self.makers.values())
+            others = self.names
             taken = {i for i in taken if _spoken(self.body[i]) == (name, "reference")}
         names, done = set(), set()
         while taken - done:
