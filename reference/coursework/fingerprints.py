@@ -9,6 +9,7 @@ code is laid out, titles, hints and minutes: those change no grade.
 from __future__ import annotations
 
 import ast
+import copy
 import hashlib
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -43,10 +44,9 @@ class Statements:
         self.bound = [frozenset(_bound(s)) for s in self.body]
         everything = frozenset().union(*self.bound) if self.bound else frozenset()
         self.used = [frozenset(_used(s)) & everything for s in self.body]
-        self.makers = {}  # exercise id -> name
-        for statement in self.body:
-            if found := _made(statement):
-                self.makers[found[0]] = found[1]
+        made = [found for s in self.body if (found := _made(s))]
+        self.makers = dict(made)  # exercise id -> name, the last where there are several
+        self.names = frozenset(name for _, name in made)
 
     def of(self, id: str, reference: bool = False) -> list[int] | None:
         """Places of the statements that exercise ``id`` depends on; None where they cannot be
@@ -54,10 +54,10 @@ class Statements:
         name = self.makers.get(id)
         if name is None:
             return None
-        others = set(self.makers.values()) - {name}
+        others = self.names - {name}
         taken = {i for i, used in enumerate(self.used) if name in used | self.bound[i]}
         if reference:
-            others = set(self.makers.values())
+            others = self.names
             taken = {i for i in taken if _spoken(self.body[i]) == (name, "reference")}
         names, done = set(), set()
         while taken - done:
@@ -74,9 +74,23 @@ class Statements:
         return sorted(taken)
 
     def texts(self, places: Iterable[int] | None) -> list[str]:
-        """The statements at ``places`` (None: all), written in one way."""
-        chosen = self.body if places is None else [self.body[i] for i in places]
-        return [ast.unparse(_Graded().visit(ast.parse(ast.unparse(s)))) for s in chosen]
+        """The statements at ``places`` (None: all), written in one way; of imports only what is
+        used, once."""
+        places = range(len(self.body)) if places is None else list(places)
+        used = frozenset().union(*(self.used[i] for i in places))
+        imported, others = set(), []
+        for i in places:
+            statement = self.body[i]
+            if isinstance(statement, (ast.Import, ast.ImportFrom)):
+                origin = ast.unparse(statement).partition("import ")[0]
+                imported |= {
+                    f"{origin}{a.name} as {a.asname}"
+                    for a in statement.names
+                    if (a.asname or a.name).split(".")[0] in used
+                }
+            else:
+                others.append(ast.unparse(_Graded().visit(copy.deepcopy(statement))))
+        return [*sorted(imported), *others]
 
     def imports(self, places: Iterable[int] | None) -> set[str]:
         """Modules that the statements at ``places`` import, wherever in them."""

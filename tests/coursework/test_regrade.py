@@ -100,6 +100,8 @@ def test_statements_that_change_what_is_shared_count():
     found = fingerprints.Statements(text)
     assert found.of("01.1") == [0, 1, 2, 4, 6] and found.of("01.2") == [0, 3, 5, 7]
     assert found.of("01.9") is None
+    more = fingerprints.Statements(text + "from coursework.exercise import Case, Exercise\n")
+    assert more.texts(more.of("01.2")) == found.texts(found.of("01.2"))
     both = fingerprints.Statements(text + "for e in (one, two):\n    e.judge(print)\n")
     assert 8 in both.of("01.1") and 8 in both.of("01.2")
 
