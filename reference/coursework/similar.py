@@ -15,6 +15,7 @@ from itertools import combinations
 from coursework import pages, shape
 
 LEAST = 8  # fingerprints of its own that an answer must have
+MOST = 200  # pairs on a page
 SHARE = 0.6  # of the shorter answer's fingerprints that two must share
 COMMON = (
     10,
