@@ -15,6 +15,7 @@ from itertools import combinations
 from coursework import pages, shape
 
 LEAST = 8  # fingerprints of its own that an answer must have
+MOST = 200  # pairs on a page
 SHARE = 0.6  # of the shorter answer's fingerprints that two must share
 COMMON = (
     10,
@@ -122,6 +123,9 @@ def page(pairs: Sequence[Pair], compared: Mapping[str, int], title: str) -> str:
             "count": len(p.shared),
             "sides": [(a.student, a.lines(p.shared)) for a in (p.first, p.second)],
         }
-        for p in pairs
+        for p in pairs[:MOST]
     ]
-    return pages.render("similar.html", pairs=shown, compared=dict(compared), title=title)
+    counts = Counter(p.first.exercise for p in pairs)
+    rows = [(id, n, counts[id]) for id, n in sorted(compared.items())]
+    left_out = max(len(pairs) - MOST, 0)
+    return pages.render("similar.html", pairs=shown, rows=rows, left_out=left_out, title=title)

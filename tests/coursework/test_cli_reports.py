@@ -46,10 +46,13 @@ def classroom(course, tmp_path, monkeypatch):  # noqa: F811
     folder = tmp_path / "class"
     (folder / "in").mkdir(parents=True)
     answers = {
-        "u1": (small_course.RIGHT, "Below, I say."),
-        "u2": (small_course.WRONG, "Above: my Zebra guess, by adding up what is written there."),
-        "u3": (LONG, ""),
-        "u4": (LONG.replace("place", "i").replace("share", "s").replace("flat", "f"), ""),
+        "u90001": (small_course.RIGHT, "Below, I say."),
+        "u90002": (
+            small_course.WRONG,
+            "Above: my Zebra guess, by adding up what is written there.",
+        ),
+        "u90003": (LONG, ""),
+        "u90004": (LONG.replace("place", "i").replace("share", "s").replace("flat", "f"), ""),
     }
     for student, (code, words) in answers.items():
         copy = json.loads(json.dumps(lesson))
@@ -115,7 +118,7 @@ def test_a_class_from_submissions_to_nothing_left(classroom, run):  # noqa: F811
     assert sum("<svg" in page for page in pages.values()) == 1
     for name, text in texts.items():
         assert name in text and not any(other in text for other in texts if other != name)
-        assert not any(who in text for who in ("u1", "u2", "Zoë", "Ada"))
+        assert not any(who in text for who in ("u90001", "u90002", "Zoë", "Ada"))
     said = must("report", "grades.sqlite", "--html", "class.html", "--csv", "class.csv")
     assert "lesson 42: 4 submissions, median 3 of 5" in said and "1 times inverted" in said
     text = Reader((classroom / "class.html").read_text()).text
@@ -125,7 +128,7 @@ def test_a_class_from_submissions_to_nothing_left(classroom, run):  # noqa: F811
     rows = {
         r["student"]: r for r in csv.DictReader(io.StringIO((classroom / "school.csv").read_text()))
     }
-    assert rows["u2"]["total"] == "1.5" and rows["u1"]["total"] == "3"
+    assert rows["u90002"]["total"] == "1.5" and rows["u90001"]["total"] == "3"
 
     # Similar
     said = must("similar", "submissions", "--lesson", "42")
@@ -133,13 +136,13 @@ def test_a_class_from_submissions_to_nothing_left(classroom, run):  # noqa: F811
 
     # Forget
     assert "Zebra" in everything(classroom).decode("utf-8", "replace")
-    assert "Nothing is erased yet" in must("forget", "u2")
-    said = must("forget", "u2", "--yes")
+    assert "Nothing is erased yet" in must("forget", "u90002")
+    said = must("forget", "u90002", "--yes")
     assert "Searched again: nothing is left here." in said
     after = everything(classroom)
-    for trace in ("u2", "Zoë", "Quint", "Zebra", "my Zebra guess"):
+    for trace in ("u90002", "Zoë", "Quint", "Zebra", "my Zebra guess"):
         assert trace.encode() not in after, trace
-    assert "nothing in . is of u2" in run("forget", "u2", "--yes")[2]
+    assert "nothing in . is of u90002" in run("forget", "u90002", "--yes")[2]
     with Gradebook(classroom / "grades.sqlite") as book:
         assert len(book.reports()) == 3
     assert "3 pages" in must("feedback", "grades.sqlite", "--out", "again")

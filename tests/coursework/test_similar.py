@@ -168,6 +168,13 @@ def test_lines_in_common_are_marked():
     assert not theirs["    # Entirely my own work!"]
 
 
+def test_a_page_holds_the_most_similar(monkeypatch):
+    monkeypatch.setattr(similar, "MOST", 2)
+    pairs, compared = similar.compare([piece(LONG, f"s{i}") for i in range(3)])
+    text = Reader(similar.page(pairs, compared, "x")).text
+    assert "02.1 3 3" in text and "1 more pairs, less similar" in text
+
+
 def test_the_page_accuses_nobody():
     pairs, compared = similar.compare([piece(LONG, "<b>anna"), piece(DISGUISED, "bo")])
     reader = Reader(similar.page(pairs, compared, "Lesson 02"))
