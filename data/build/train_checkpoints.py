@@ -4,6 +4,9 @@
     python data/build/train_checkpoints.py digits --from RUN  # measure what a run has made
     python data/build/train_checkpoints.py digits --measure   # measure what is shipped again
 
+What is measured is in ``checkpoint_figures``, what cards say in ``checkpoint_cards``. Speech and
+its vocoder need the download "fsdd".
+
 A training that is stopped goes on where it was (its folder is ``runs/NAME``). What is measured is
 the file as it is shipped, rounded to float16. Without ``--write`` nothing is written to data/, and
 the figures are printed.
@@ -15,66 +18,21 @@ import argparse
 import hashlib
 import json
 import platform
-import statistics
 import sys
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 DATA = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(DATA.parent / "reference"))
-from undiffuse import checkpoints, judging, presets, recipes, trainer  # noqa: E402
+import checkpoint_cards  # noqa: E402 - beside this script
+import checkpoint_figures  # noqa: E402
+
+from undiffuse import checkpoints, recipes, trainer  # noqa: E402
 from undiffuse.blocks import count_parameters  # noqa: E402
-from undiffuse.draw import draw  # noqa: E402
-
-N, SEEDS = 1000, (0, 1, 2)
-SAMPLERS = {"ddim_50": ("ddim", 50), "dpmpp_2m_10": ("dpmpp_2m", 10)}
-
-CARD = """# {name}
-
-A diffusion model of `{set}`, conditional on its ten classes: `course sample {name}` draws from it.
-
-- **Trained on** the split `train` of `{set}`, {n_train:,} images: {steps:,} steps of {batch}
-  images, {minutes:.0f} minutes on {machine}.
-- **Made by** `{command}`, by the recipe [`{name}.toml`](../recipes/{name}.toml).
-- **Network**: U-Net, {parameters:,} parameters, {mflops:,.0f} MFLOP a call, float16,
-  {megabytes:.1f} MB. It predicts {prediction}; schedule: {schedule}. The weights are averages over
-  training.
-
-{table}
-
-Each column: {n:,} samples a seed, seeds {seeds}, labels in the class shares of the reference set,
-guidance {guidance:g} (1 is none); mean over the seeds, in brackets the lowest and the highest.
-Features and classes are those of [`{data}_classifier`](../checkpoints/{data}_classifier.md), which
-was trained on other images. FD, KID, precision and recall are against the split `reference`; the
-column of real data is the split `held_out` in place of samples, at the same count: what a perfect
-model can expect. Memorisation is the median distance to the nearest training image over that of
-held-out reals: near 1 is as it should be, well below 1 means copies.
-
-With 10 calls of DPM-Solver++ FD is {few:.2f} times that with 50 calls of DDIM.
-
-**Not to be used** to compare with figures made with other features or counts (FID with an Inception
-network, say), nor as a source of training data that passes for real.
-
-Licence of the weights: that of the code. Of the images they were made from: see
-[the card of {set}](../images/{set}.md).
-
-All figures here are written by the command above, and are in `{name}.json`.
-"""
-
-ROWS = {
-    "fd": "Fréchet distance (FD)",
-    "ratio": "FD over the floor",
-    "kid": "KID",
-    "precision": "precision",
-    "recall": "recall",
-    "accuracy": "class accuracy",
-    "memorisation": "memorisation",
-}
 
 
 def train(name: str, folder: Path, device: str) -> Path:
@@ -100,7 +58,7 @@ def train(name: str, folder: Path, device: str) -> Path:
 
 def from_run(name: str, folder: Path) -> Path:
     """The checkpoint that is in a run's folder, or is made of its state (perhaps midway)."""
-    made = sorted(folder.glob("*.safetensors"))
+    made = sorted(folder.glob("*.safetensors"), key=lambda p: (p.stem != name, p.name))
     if made:
         return made[0]
     from undiffuse.training import EMA
@@ -117,68 +75,7 @@ def from_run(name: str, folder: Path) -> Path:
     return checkpoints.save(path, model, recipe, shape, **facts)
 
 
-def measure(path: Path, n: int, device: str) -> dict[str, Any]:
-    """All figures of a checkpoint file, per sampler and seed."""
-    found = checkpoints.load(path, device)
-    labels = judging.labels_like(found.recipe.data, n)
-    samplers = {}
-    for title, (solver, calls) in SAMPLERS.items():
-        judged = []
-        for seed in SEEDS:
-            start = time.monotonic()
-            images, _ = draw(found, n, calls=calls, seed=seed, solver=solver, labels=labels)
-            taken = time.monotonic() - start
-            quality = judging.judge_images(images, labels, found.recipe.data, (seed,))
-            judged.append(judging.as_dict(quality) | {"sampling_seconds": round(taken, 1)})
-            print(
-                f"{path.stem} {title} seed {seed}: FD {quality.fd:.3f}, {quality.ratio:.2f} times "
-                f"the floor, accuracy {quality.accuracy:.3f}, recall {quality.recall:.3f} "
-                f"({taken:.0f} s)",
-                flush=True,
-            )
-        mean = {key: round(statistics.mean(q[key] for q in judged), 4) for key in ROWS}
-        samplers[title] = {"solver": solver, "calls": calls, "mean": mean, "seeds": judged}
-    first = samplers["ddim_50"]["seeds"][0]
-    floor = {
-        "fd": first["floor"],
-        "precision": first["floor_precision"],
-        "recall": first["floor_recall"],
-        "accuracy": first["floor_accuracy"],
-        "nearness": first["nearness"]["held_out"],
-    }
-    few = samplers["dpmpp_2m_10"]["mean"]["fd"] / samplers["ddim_50"]["mean"]["fd"]
-    return {
-        "n": n,
-        "seeds": list(SEEDS),
-        "guidance": found.recipe.guidance,
-        "floor": floor,
-        "samplers": samplers,
-        "fd_of_10_calls_over_50": round(few, 4),
-    }
-
-
-def table(figures: dict[str, Any]) -> str:
-    """The card's table: samplers beside real data."""
-    real = figures["floor"] | {"ratio": 1.0, "kid": None, "memorisation": 1.0}
-    titles = [f"{s['solver']}, {s['calls']} calls" for s in figures["samplers"].values()]
-    lines = ["| | " + " | ".join([*titles, "real data"]) + " |", "|---|" + "---:|" * 3]
-
-    def cell(values: list[float]) -> str:
-        return f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
-
-    runs = [s["seeds"] for s in figures["samplers"].values()]
-    for key, title in ROWS.items():
-        cells = [cell([q[key] for q in run]) for run in runs]
-        cells.append("0 on average" if real[key] is None else f"{real[key]:.3f}")
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    for quantile, value in real["nearness"].items():
-        cells = [cell([q["nearness"]["samples"][quantile] for q in run]) for run in runs]
-        title = f"nearest {float(quantile):.0%}: distance to training data"
-        lines.append(f"| {title} | " + " | ".join([*cells, f"{value:.3f}"]) + " |")
-    return "\n".join(lines)
-
-
-def ship(name: str, source: Path, n: int, device: str, write: bool) -> None:
+def ship(name: str, source: Path, n: int | None, device: str, write: bool) -> None:
     """Measures ``source`` and writes, or prints, the JSON and the card of checkpoint ``name``."""
     found = checkpoints.load(source, device)
     recipe, facts = found.recipe, found.facts
@@ -196,42 +93,21 @@ def ship(name: str, source: Path, n: int, device: str, write: bool) -> None:
         "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
         "bytes": source.stat().st_size,
         "parameters": count_parameters(found.model),
-        "flops_per_call": presets.flops_per_call(found.model, found.shape),
+        "flops_per_call": checkpoint_figures.flops(found),
         "trained_on": {
-            "set": recipe.source.stored,
+            "set": recipe.source.stored or "fsdd",
             "split": "train",
             "n": recipe.n or len(recipe.source.take("train")[1]),
         },
         "recipe": recipe.to_dict(),
         "run": facts,
-        "quality": measure(source, n, device),
+        "quality": checkpoint_figures.measure(source, n, device),
         "command": f"python data/build/train_checkpoints.py {name} --write",
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
     }
-    card = CARD.format(
-        name=name,
-        data=recipe.data,
-        set=recipe.source.stored,
-        n_train=figures["trained_on"]["n"],
-        steps=facts.get("steps", recipe.steps),
-        batch=recipe.batch,
-        minutes=facts.get("seconds", 0) / 60,
-        machine=facts.get("machine", "a machine that was not noted"),
-        command=figures["command"],
-        parameters=figures["parameters"],
-        mflops=figures["flops_per_call"] / 1e6,
-        megabytes=figures["bytes"] / 1e6,
-        guidance=recipe.guidance,
-        prediction=recipe.prediction,
-        schedule=recipe.schedule,
-        table=table(figures["quality"]),
-        n=n,
-        seeds=", ".join(map(str, SEEDS)),
-        few=figures["quality"]["fd_of_10_calls_over_50"],
-    )
     if not write:
         print(json.dumps(figures["quality"] | {"samplers": "above"}, indent=1))
-        print(table(figures["quality"]))
+        print(checkpoint_cards.table(figures["quality"], recipe.source))
         return
     folder = DATA / "checkpoints"
     target = folder / f"{name}.safetensors"
@@ -239,6 +115,7 @@ def ship(name: str, source: Path, n: int, device: str, write: bool) -> None:
         target.write_bytes(source.read_bytes())
     text = json.dumps(figures, indent=1) + "\n"
     (folder / f"{name}.json").write_text(text, encoding="utf-8")
+    card = checkpoint_cards.card(figures, recipe, found.shape)
     (folder / f"{name}.md").write_text(card, encoding="utf-8")
 
 
@@ -252,7 +129,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the files of data/checkpoints")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     parser.add_argument("--folder", type=Path, help="of the run; runs/NAME if not given")
-    parser.add_argument("-n", type=int, default=N, help=f"samples a seed; {N} is what cards say")
+    parser.add_argument("-n", type=int, help="samples a seed; without, as many as cards say")
     options = parser.parse_args()
     if options.measure:
         path = checkpoints.locate(options.name)

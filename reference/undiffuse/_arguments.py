@@ -103,3 +103,8 @@ def per_sample(
         f"{name} must be a number or one number per sample, shape ({x.shape[0]},), "
         f"got {tuple(value.shape)}"
     )
+
+
+def float64_device(device: torch.device) -> torch.device:
+    """``device``, or the CPU where that has no float64 (Apple's GPUs)."""
+    return torch.device("cpu") if device.type == "mps" else device

@@ -33,9 +33,10 @@ class CheckpointNotFound(CheckpointError):
 class Checkpoint:
     """A network ready to draw samples from.
 
-    model: in evaluation mode, float32. kind: what it predicts. shape: of one sample, (C, ...).
-    null: the label for "none", or None. facts: what the run that made it wrote (steps, seconds,
-    measured quality where that was recorded).
+    model: in evaluation mode, float32. kind: what it predicts. scale: the model knows data times
+    this, 1 for images; ``draw.draw`` divides by it, and so must whoever samples from ``model``
+    otherwise. shape: of one sample, (C, ...). null: the label for "none", or None. facts: what the
+    run that made it wrote (steps, seconds, measured quality where that was recorded).
     """
 
     name: str
@@ -48,6 +49,10 @@ class Checkpoint:
     @property
     def kind(self) -> str:
         return self.recipe.prediction
+
+    @property
+    def scale(self) -> float:
+        return self.recipe.scale
 
     @property
     def null(self) -> int | None:

@@ -214,6 +214,14 @@ def sample(
             "[default: what the checkpoint's recipe says]."
         ),
     ] = None,
+    guidance_interval: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            help="Guide between these two of the times 0 (data) to 1 (noise) "
+            "[default: what the checkpoint's recipe says].",
+            metavar="LO HI",
+        ),
+    ] = None,
     label: Annotated[
         str | None,
         typer.Option(
@@ -227,6 +235,13 @@ def sample(
     wav: Annotated[
         Path | None, typer.Option(help="A folder for sounds, as .wav files of 16 bits.")
     ] = None,
+    vocoder: Annotated[
+        str | None,
+        typer.Option(
+            help="What makes spectrograms sound: a vocoder's checkpoint, or griffin-lim [default: "
+            "the shipped vocoder where it was measured to be nearer to recordings]."
+        ),
+    ] = None,
     batch: Annotated[
         int, typer.Option(min=1, help="Samples at a time; what is drawn stays the same.")
     ] = 250,
@@ -235,10 +250,10 @@ def sample(
     """Draw samples from a trained network, shipped or your own.
 
     Writes images (uint8), or audio (float32) with its rate, and labels. A model of spectrograms
-    also writes these (mel, in [-1, 1]); its audio is made of them by Griffin-Lim. NAME is looked
-    for in data/checkpoints/; a file of your own that `course train` wrote may be named by its path,
-    or put there in place of a shipped one. A damaged file, or one of another program, is refused
-    with the reason.
+    also writes these (mel, in [-1, 1]); its audio is made of them by a vocoder or by Griffin-Lim,
+    and the output says which. NAME is looked for in data/checkpoints/; a file of your own that
+    `course train` wrote may be named by its path, or put there in place of a shipped one. A damaged
+    file, or one of another program, is refused with the reason.
 
     Each sample has a random stream of its own: sample 7 of a seed is the same whatever --batch and
     --count, but for the last bits of sums, which may round differently.
@@ -254,7 +269,7 @@ def sample(
         if file is not None and file.suffix != suffix:
             raise CommandError(f"{file} must end with {suffix}", USAGE)
 
-    from undiffuse import checkpoints, draw, sampling
+    from undiffuse import checkpoints, draw, hearing, sampling
 
     with told(f"lower --batch (it is {batch})"):
         found = checkpoints.load(name, find_device(device))
@@ -263,6 +278,9 @@ def sample(
             raise CommandError(f"{found.name} makes images: there is no --wav of them", USAGE)
         if kind != "image" and rate is None:
             raise CommandError(f"{found.name} does not say its sampling rate", INVALID)
+        if kind != "mel" and vocoder is not None:
+            raise CommandError(f"{found.name} makes no spectrograms: --vocoder is for these", USAGE)
+        voice, by = hearing.choose(vocoder, find_device(device)) if kind == "mel" else (None, "")
         chosen = None if label is None else label_of(label, found)
         sampling.steps_for(solver, calls)
         with bar(calls * count, found.name, "call") as shown:
@@ -273,6 +291,7 @@ def sample(
                 seed=seed,
                 solver=solver,
                 guidance=guidance,
+                guidance_interval=guidance_interval,
                 label=chosen,
                 batch=batch,
                 progress=shown.update,
@@ -280,9 +299,10 @@ def sample(
         if kind == "image":
             arrays = draw.arrays(samples, labels)
         else:
-            arrays = draw.arrays(draw.heard(found, samples, seed), labels, rate)
+            arrays = draw.arrays(draw.heard(found, samples, seed, voice), labels, rate)
         if kind == "mel":
             arrays["mel"] = samples[:, 0].numpy()
+            typer.echo(by)
     main = "images" if kind == "image" else "audio"
     if out is not None:
         draw.save_arrays(out, arrays)

@@ -1,7 +1,7 @@
 """Samples from checkpoints: in batches, seeded per sample, as arrays, files and grids.
 
 Images are written as uint8, sounds as float32 with their rate. A model of log-mel spectrograms is
-heard through Griffin-Lim (``heard``).
+heard through a vocoder or Griffin-Lim (``heard``).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 
 from undiffuse.checkpoints import Checkpoint
 from undiffuse.guidance import guided
+from undiffuse.hearing import CALLS, vocoded
 from undiffuse.process import from_model_range
 from undiffuse.sampling import sample
 from undiffuse.sources import sounds_of
@@ -44,6 +45,7 @@ def draw(
     seed: int = 0,
     solver: str = "dpmpp_2m",
     guidance: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
     label: int | None = None,
     labels: torch.Tensor | None = None,
     batch: int = 250,
@@ -56,13 +58,22 @@ def draw(
     family and key are on no instrument), unless ``label`` names one for all or ``labels`` (count,)
     one for each. Every sample has a random stream of its own (``generators``): what is drawn for a
     seed does not depend on ``batch``, but for the rounding of sums in the network. progress: called
-    with the number of samples after each network call on them. guidance: None takes the scale that
-    the checkpoint's recipe names. Raises ValueError for count or batch
-    below 1, labels that the network does not know, or guidance of a network without classes.
+    with the number of samples after each network call on them. guidance, and
+    guidance_interval (lo, hi), the times in [0, 1] between which it is used: None takes what the
+    checkpoint's recipe names. clip: bounds for each estimate of a sample, in its own range whatever
+    the recipe's ``scale``; None leaves samples unbounded.
+
+    Raises ValueError for count or batch below 1, labels that the network does not know, guidance of
+    a network without classes, or a vocoder, which needs a mel (``heard``).
     """
     for name, value in (("count", count), ("batch", batch)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be an int of at least 1, got {value!r}")
+    if checkpoint.recipe.source.kind == "vocoder":
+        raise ValueError(
+            f"{checkpoint.name} turns mel spectrograms into sound, and draws nothing by itself: "
+            "pass it to heard(), or name it with --vocoder where a model of spectrograms is drawn"
+        )
     labels = _labels(checkpoint, count, label, labels)
     model = checkpoint.model
     if guidance is None:
@@ -70,8 +81,11 @@ def draw(
     if guidance != 1.0:
         if labels is None:
             raise ValueError(f"{checkpoint.name} knows no classes, so there is nothing to guide by")
-        model = guided(model, checkpoint.null, guidance)
+        times = guidance_interval or checkpoint.recipe.guidance_interval
+        model = guided(model, checkpoint.null, guidance, times)
     device = next(checkpoint.model.parameters()).device
+    scale = checkpoint.scale
+    bounds = None if clip is None else (scale * clip[0], scale * clip[1])
     parts = []
     for start in range(0, count, batch):
         stop = min(start + batch, count)
@@ -85,12 +99,14 @@ def draw(
             calls=calls,
             cond=cond,
             generator=generators(seed, start, stop),
-            clip=clip,
+            clip=bounds,
             progress=None if progress is None else lambda _, n=stop - start: progress(n),
             device=device,
         )
-        parts.append(x.cpu())
-    return torch.cat(parts), labels
+        parts.append(x.cpu() / scale)
+    samples = torch.cat(parts)
+    # The last step of some solvers, and the division, round beyond the bounds.
+    return samples if clip is None else samples.clamp(*clip), labels
 
 
 def _labels(
@@ -135,16 +151,29 @@ def rate_of(checkpoint: Checkpoint) -> int | None:
     return checkpoint.facts.get("rate") or checkpoint.recipe.source.rate
 
 
-def heard(checkpoint: Checkpoint, samples: torch.Tensor, seed: int = 0) -> torch.Tensor:
+def heard(
+    checkpoint: Checkpoint,
+    samples: torch.Tensor,
+    seed: int = 0,
+    vocoder: Checkpoint | None = None,
+    calls: int = CALLS,
+) -> torch.Tensor:
     """The sound (N, C, L) of samples: they themselves, or what spectrograms sound like.
 
-    seed: of the phases that Griffin-Lim begins with. ValueError for images.
+    vocoder: what makes sound of spectrograms, in ``calls`` calls of its network; None is
+    Griffin-Lim (``hearing.choose`` says which is better). seed: of the phases that Griffin-Lim
+    begins with, or the noise of the vocoder. ValueError for images, or a vocoder that is none or is
+    not needed.
     """
     kind = kind_of(checkpoint)
     if kind == "image":
         raise ValueError(f"{checkpoint.name} makes images, which have no sound")
     if kind == "sound":
+        if vocoder is not None:
+            raise ValueError(f"{checkpoint.name} makes sound itself: it needs no vocoder")
         return samples
+    if vocoder is not None:
+        return vocoded(vocoder, samples, generators(seed, 0, len(samples)), calls)
     return sounds_of(samples, torch.Generator().manual_seed(seed))
 
 

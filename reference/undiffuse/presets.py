@@ -68,8 +68,12 @@ def build(name: str, **changes: Any) -> UNet:
 
 
 @torch.no_grad()
-def flops_per_call(model: torch.nn.Module, shape: tuple[int, ...]) -> int:
+def flops_per_call(
+    model: torch.nn.Module, shape: tuple[int, ...], cond: torch.Tensor | None = None
+) -> int:
     """Floating-point operations of one call on one sample of ``shape`` (C, ...).
+
+    cond: what a network that needs a condition is told, for one sample: a vocoder's mel.
 
     A multiplication and an addition count as two; convolutions, matrix products and attention are
     counted, as they are nearly all. The network is in evaluation mode meanwhile.
@@ -81,7 +85,8 @@ def flops_per_call(model: torch.nn.Module, shape: tuple[int, ...]) -> int:
     model.eval()
     try:
         with FlopCounterMode(display=False) as counter:
-            model(torch.zeros(1, *shape, device=device), 0.5)
+            x = torch.zeros(1, *shape, device=device)
+            model(x, 0.5) if cond is None else model(x, 0.5, cond)
     finally:
         model.train(was_training)
     return counter.get_total_flops()

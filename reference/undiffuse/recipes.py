@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 import os
 import tomllib
 from collections.abc import Iterable
@@ -58,13 +59,17 @@ class Recipe:
     (``training.sample_times``). optimizer: "adamw", or "muon" (``optim``). steps, batch, lr,
     warmup, final_lr, weight_decay, clip: as named. ema: decay of the averaged weights. drop_labels:
     share of labels dropped for guidance. guidance: scale with which its samples are drawn where
-    nothing else is asked for; 1 is none. shift, flip: augmentation of images
+    nothing else is asked for; 1 is none. guidance_interval: the times, [lo, hi] in [0, 1], between
+    which they are guided (``guidance.guidance_interval``). shift, flip: augmentation of images
     (``training.augment``). shift, gain, polarity: of sound (``sound.augment_audio``): at most so
-    many samples later and so many dB quieter, and whether it may be turned upside down. seconds: if
-    above 0, ``steps`` is replaced by what the machine does in this time. validate_every,
-    sample_every: steps between looks at the validation loss by noise level, and at samples; 0 for
-    never; they change nothing in the run. precision: "float32", "bfloat16" (the network alone, by
-    autocast) or "auto", which is bfloat16 on CUDA and float32 elsewhere.
+    many samples later and so many dB quieter, and whether it may be turned upside down. scale: the
+    network learns scale * x, and ``draw.draw`` divides by it again. A schedule that is made for
+    data of about unit variance, as images are, drowns quiet ones for most of its times (Chen 2023,
+    "On the importance of noise scheduling", input scaling); scaling by c moves log SNR by 2 log c.
+    seconds: if above 0, ``steps`` is replaced by what the machine does in this time.
+    validate_every, sample_every: steps between looks at the validation loss by noise level, and at
+    samples; 0 for never; they change nothing in the run. precision: "float32", "bfloat16" (the
+    network alone, by autocast) or "auto", which is bfloat16 on CUDA and float32 elsewhere.
     Entries of the wrong kind, out of range or unknown raise RecipeError.
     """
 
@@ -89,10 +94,12 @@ class Recipe:
     ema: float = 0.999
     drop_labels: float = 0.1
     guidance: float = 1.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
     shift: int = 0
     flip: bool = False
     gain: float = 0.0
     polarity: bool = False
+    scale: float = 1.0
     seed: int = 0
     validate_every: int = 0
     sample_every: int = 0
@@ -123,15 +130,19 @@ class Recipe:
             ("ema", "in [0, 1)", lambda v: 0 <= v < 1),
             ("middle", "in [0, 1)", lambda v: 0 <= v < 1),
             ("drop_labels", "in [0, 1]", lambda v: 0 <= v <= 1),
+            ("scale", "above 0, and finite,", lambda v: 0 < v < math.inf),
         ):
             self._number(key, 0)
             if not fits(getattr(self, key)):
                 raise RecipeError(f"{key} = {getattr(self, key)!r}; a number {range_} is wanted")
+        object.__setattr__(self, "guidance_interval", _times(self.guidance_interval))
         if self.flip and self.source.kind != "image":
             raise RecipeError(f"flip = true is for images, and {self.data} is sound")
         for key in ("gain", "polarity"):
             if getattr(self, key) and self.source.kind != "sound":
                 raise RecipeError(f"{key} is for waveforms, and {self.data} has none")
+        if self.sample_every and self.source.kind == "vocoder":
+            raise RecipeError(f"sample_every: {self.data} has no samples to draw without a mel")
         _refuse_unknown(self.network, None, "network")
         design = self.network.get("design", "unet")
         if design not in DESIGNS:
@@ -171,6 +182,19 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for logs and checkpoints."""
         return asdict(self)
+
+
+def _times(given: Any) -> tuple[float, float]:
+    try:
+        lo, hi = (float(v) for v in given)
+        fits = 0 <= lo < hi <= 1
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise RecipeError(
+            f"guidance_interval = {given!r}; two times are wanted, [lo, hi] with 0 <= lo < hi <= 1"
+        )
+    return lo, hi
 
 
 def _refuse_unknown(given: Any, known: Iterable[str] | None, where: str) -> None:

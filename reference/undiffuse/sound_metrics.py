@@ -13,7 +13,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from undiffuse._arguments import require_float, require_same_shape
+from undiffuse._arguments import float64_device, require_float, require_same_shape
 from undiffuse.resampling import resample
 from undiffuse.sound import SILENT, rms_dbfs
 from undiffuse.transforms import FLOOR, mel_filterbank, stft_magnitude
@@ -56,7 +56,8 @@ def estimate_pitch(
     by McLeod and Wyvill's normalised square difference (2005, "A smarter way to find pitch"): 1
     where it repeats, 0 where nothing does. Of its peaks behind its first fall below 0, the first
     is taken that reaches ``peak`` of the highest: later ones are multiples of the period. The
-    function is interpolated to an eighth of a sample, and by a parabola from there.
+    function is interpolated to an eighth of a sample, and by a parabola from there. It is computed
+    in float64, on the CPU where the clip's device has none.
 
     No pitch: the highest peak is below ``clarity``, or the clip is silent. f_max: 0.49 rate if
     None. A clip should hold some periods: lags go to half of it at most. No gradient is of use.
@@ -67,6 +68,8 @@ def estimate_pitch(
         raise ValueError(f"0 < f_min < f_max < rate / 2 is wanted, got {f_min}, {f_max}, {rate}")
     if x.ndim < 1 or x.shape[-1] < 16:
         raise ValueError(f"x must be (..., L) with at least 16 samples, got {tuple(x.shape)}")
+    device, dtype = x.device, x.dtype
+    x = x.to(float64_device(device))
     similar = _self_similarity(x, min(math.ceil(rate / f_min) + 1, x.shape[-1] // 2))
     left, middle, right = similar[..., :-2], similar[..., 1:-1], similar[..., 2:]
     lag = torch.arange(1, similar.shape[-1] - 1, device=x.device)
@@ -79,19 +82,33 @@ def estimate_pitch(
     bend = (2 * b - a - c).clamp(min=torch.finfo(b.dtype).tiny)
     period = (lag[first[..., 0]] + (c - a) / (2 * bend)) / FINE
     clear = (highest[..., 0] >= clarity) & (rms_dbfs(x) > SILENT)
-    return (rate / period).where(clear, torch.full_like(period, math.nan)).to(x.dtype)
+    found = (rate / period).where(clear, torch.full_like(period, math.nan))
+    return found.to(dtype).to(device)
 
 
 def pitch_error_cents(
-    x: torch.Tensor, midi: torch.Tensor | float, rate: float, **options
+    x: torch.Tensor,
+    midi: torch.Tensor | float,
+    rate: float,
+    *,
+    fold_octaves: bool = False,
+    **options,
 ) -> torch.Tensor:
     """By how many cents each clip is above the pitch asked for: (..., L), (...,) -> (...,).
 
     1200 log2(f / f_asked); 100 cents are a semitone, below 0 is too low, NaN is no pitch. midi:
     MIDI numbers, also between whole ones. options: of ``estimate_pitch``.
+
+    fold_octaves: the error to the nearest octave of the pitch asked for, from -600 to 600. That is
+    right where the key that is asked for does not settle the octave: an organ that sounds pipes of
+    twice the length repeats an octave below its key, and for bells and chords the strongest period
+    is none of the key's. It is wrong where an octave is a mistake: a model that plays C2 for C4
+    then passes for in tune. So give it beside the plain error, not in its place.
     """
     found = estimate_pitch(x, rate, **options)
-    return 1200 * torch.log2(found / midi_to_hz(torch.as_tensor(midi, device=x.device).to(found)))
+    asked = torch.as_tensor(midi).to(found.dtype).to(found.device)
+    cents = 1200 * torch.log2(found / midi_to_hz(asked))
+    return cents - 1200 * (cents / 1200).round() if fold_octaves else cents
 
 
 def midi_to_hz(midi: torch.Tensor) -> torch.Tensor:

@@ -50,7 +50,8 @@ PACE_STEPS = 20  # a run with a time budget estimates after so many how many it 
 PACE_SHARE = 0.98  # of the time is planned for steps
 LOG_STEPS = 25
 TOO_HIGH, PATIENCE = 10.0, 50
-NOT_TRAINING = ("validate_every", "sample_every", "guidance")  # entries that change no weight
+# Entries that change no weight.
+NOT_TRAINING = ("validate_every", "sample_every", "guidance", "guidance_interval")
 
 
 class Diverged(RuntimeError):
@@ -66,7 +67,8 @@ class Diverged(RuntimeError):
 class Run:
     """What a run has made: the network with averaged weights, and its history.
 
-    validation: (step, loss of each noise level), where the recipe says ``validate_every``.
+    The network knows data times ``recipe.scale``. validation: (step, loss of each noise level),
+    where the recipe says ``validate_every``.
     """
 
     recipe: Recipe
@@ -169,6 +171,8 @@ def train(
     validation: tuple[torch.Tensor, torch.Tensor | None] | None = None,
 ) -> Run:
     """Trains what ``recipe`` says on ``x`` (N, C, ...) in model range, ``labels`` (N,) int64.
+
+    The network learns ``recipe.scale * x``; ``x`` itself is what the set has.
 
     Where the network has no classes, ``labels`` may be conditions of another kind, floating point
     or (N, ...) of more than one axis: a mel for each sound, say. ``model`` gets them as they are.
@@ -306,6 +310,7 @@ class _Loop:
             x0 = augment_audio(x0, g, (-recipe.gain, 0.0), recipe.shift, recipe.polarity)
         elif recipe.shift or recipe.flip:
             x0 = augment(x0, g, recipe.shift, recipe.flip)
+        x0 = recipe.scale * x0
         t = self.low + (self.high - self.low) * sample_times(len(index), g, recipe.middle)
         noise = torch.randn(x0.shape, generator=g)
         cond = None
@@ -458,7 +463,7 @@ class _Loop:
 
     def level_loss(self, x0, t, noise, cond) -> torch.Tensor:
         """The plain loss of each sample (B,), of the averaged weights."""
-        x0, t, noise = (a.to(self.device) for a in (x0, t, noise))
+        x0, t, noise = (a.to(self.device) for a in (self.recipe.scale * x0, t, noise))
         cond = None if cond is None else cond.to(self.device)
         with self.autocast():
             return denoising_loss(

@@ -13,6 +13,7 @@ Log-mel spectrograms are those of ``transforms.log_mel`` in model range
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -248,11 +249,11 @@ def imdct(c: torch.Tensor, length: int) -> torch.Tensor:
 
 def _mdct_matrix(bands: int, like: torch.Tensor) -> torch.Tensor:
     """(2 * bands, bands): windowed cosines."""
-    n = torch.arange(2 * bands, dtype=torch.float64, device=like.device) + 0.5
-    k = torch.arange(bands, dtype=torch.float64, device=like.device) + 0.5
+    n = torch.arange(2 * bands, dtype=torch.float64) + 0.5  # on the CPU: not every GPU has float64
+    k = torch.arange(bands, dtype=torch.float64) + 0.5
     window = torch.sin(math.pi * n / (2 * bands))
     cosines = torch.cos(math.pi / bands * (n[:, None] + bands / 2) * k)
-    return (window[:, None] * cosines * math.sqrt(2 / bands)).to(like.dtype)
+    return (window[:, None] * cosines * math.sqrt(2 / bands)).to(like)
 
 
 @torch.no_grad()
@@ -267,12 +268,14 @@ def vocode(
     solver: str = "ddim",
     calls: int = 25,
     rounds: int = 10,
-    generator: torch.Generator | None = None,
+    scale: float = 1.0,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
 ) -> torch.Tensor:
     """Sounds for mels (B, n_mels, frames) in model range: (B, length), float32.
 
     length: hop * (frames - 1) if None. kind: what ``network`` predicts. solver, calls, generator:
     of ``sampling.sample``, at levels even in time. rounds: of ``MelLevels.match`` at the end.
+    scale: of the recipe that ``network`` was trained by.
     """
     length = levels.hop * (mel.shape[-1] - 1) if length is None else length
     z = sample(
@@ -287,7 +290,7 @@ def vocode(
         spacing="time",
         device=mel.device,
     )
-    return levels.match(levels.restore(z[:, 0], mel), mel, rounds)
+    return levels.match(levels.restore(z[:, 0] / scale, mel), mel, rounds)
 
 
 def pieces(

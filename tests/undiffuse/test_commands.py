@@ -140,7 +140,11 @@ def test_same_seed_same_bytes(run, file, tmp_path, solver):
 
 def test_label_and_guidance(run, file, tmp_path):
     found = {}
-    for name, more in (("plain", ()), ("strong", ("--guidance", 4))):
+    for name, more in (
+        ("plain", ()),
+        ("strong", ("--guidance", 4)),
+        ("never", ("--guidance", 4, "--guidance-interval", 0, 1e-9)),
+    ):
         out = tmp_path / f"{name}.npz"
         options = ("--label", 7, "--count", 3, "--calls", 2, "--out", out)
         assert run("sample", file, *options, *more)[0] == 0
@@ -148,6 +152,13 @@ def test_label_and_guidance(run, file, tmp_path):
             assert saved["labels"].tolist() == [7, 7, 7]
             found[name] = saved["images"]
     assert (found["plain"] != found["strong"]).any()
+    assert (found["plain"] == found["never"]).all()
+
+
+def test_a_guidance_interval_the_wrong_way_round(run, file, tmp_path):
+    options = ("--guidance", 2, "--guidance-interval", 0.8, 0.2, "--out", tmp_path / "a.npz")
+    code, _, said = run("sample", file, *options)
+    assert code == exits.USAGE and "lo at most hi, got lo=0.8, hi=0.2" in said
 
 
 def test_sound(run, sound, tmp_path):

@@ -12,6 +12,7 @@ from test_transforms import ORACLE
 from undiffuse import data, sound
 from undiffuse import sound_metrics as me
 from undiffuse import transforms as tr
+from undiffuse._arguments import float64_device
 from undiffuse.sound import rms_dbfs
 
 F64 = torch.float64
@@ -105,7 +106,7 @@ def test_pitch_of_real_recordings():
     error = me.pitch_error_cents(x, midi[rows], held.rate)
     assert float(error.abs().nan_to_num(1e4).median()) < 5
     assert float((error.abs() < 25).double().mean()) > 0.85
-    folded = (error + 600) % 1200 - 600
+    folded = me.pitch_error_cents(x, midi[rows], held.rate, fold_octaves=True)
     assert float((folded.abs() < 25).double().mean()) > 0.94
     assert int(error.isnan().sum()) < 8
 
@@ -136,6 +137,29 @@ def test_cents_and_midi():
     midi = torch.tensor([21.0, 60.0, 69.5, 108.0], dtype=F64)
     torch.testing.assert_close(me.midi_to_hz(midi), wanted)
     torch.testing.assert_close(me.hz_to_midi(wanted), midi)
+
+
+def test_octaves_may_be_folded():
+    """An octave too low or two too high is no error then; half an octave is the largest one."""
+    x = harmonics([440.0] * 5, 8192)
+    asked = torch.tensor([69.0, 81.0, 45.0, 68.5, 75.5], dtype=F64)
+    plain = me.pitch_error_cents(x, asked, RATE)
+    assert plain.tolist() == pytest.approx([0, -1200, 2400, 50, -650], abs=0.5)
+    folded = me.pitch_error_cents(x, asked, RATE, fold_octaves=True)
+    assert folded.tolist() == pytest.approx([0, 0, 0, 50, 550], abs=0.5)
+    silent = torch.zeros(1, 8192)
+    assert me.pitch_error_cents(silent, 60.0, RATE, fold_octaves=True).isnan().all()
+
+
+def test_pitch_where_there_is_no_float64():
+    """What Apple's GPUs cannot hold is computed on the CPU."""
+    assert float64_device(torch.device("mps", 0)) == torch.device("cpu")
+    assert float64_device(torch.device("cuda", 1)) == torch.device("cuda", 1)
+    x = harmonics([440.0], 2048).float()
+    if torch.backends.mps.is_available():
+        found = me.pitch_error_cents(x.to("mps"), torch.tensor([69.0], dtype=F64), RATE)
+        assert found.device.type == "mps" and found.dtype == torch.float32
+        assert found.cpu().tolist() == me.pitch_error_cents(x, 69.0, RATE).tolist()
 
 
 def test_what_has_no_pitch():

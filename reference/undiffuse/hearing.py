@@ -1,0 +1,112 @@
+"""From log-mel spectrograms to sound: by a vocoder's checkpoint, or by Griffin-Lim.
+
+vocoder, why = choose(None)            the shipped vocoder, or None where Griffin-Lim is better
+vocoded(vocoder, mels, generators)     sounds by diffusion; by Griffin-Lim: sources.sounds_of
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+
+import torch
+
+from undiffuse import checkpoints
+from undiffuse.checkpoints import Checkpoint
+from undiffuse.sources import MEL
+
+GRIFFIN_LIM = "griffin-lim"
+SHIPPED = "vocoder"
+CALLS = 25
+
+
+def choose(
+    name: str | os.PathLike | None = None, device: str | torch.device = "cpu"
+) -> tuple[Checkpoint | None, str]:
+    """What spectrograms are heard by, and why: (a vocoder, or None for Griffin-Lim; a sentence).
+
+    name: of a shipped checkpoint or a file, or "griffin-lim". None takes the shipped vocoder if its
+    JSON file says of these very weights that they were measured nearer to recordings than
+    Griffin-Lim (``quality``, ``nearer_than_griffin_lim``). Raises ``checkpoints.CheckpointError``
+    for a name or file that is none, and ValueError for a checkpoint of another kind.
+    """
+    if name is not None and str(name).lower() == GRIFFIN_LIM:
+        return None, "heard by Griffin-Lim"
+    if name is None:
+        why = _against_shipped()
+        if why:
+            return None, f"heard by Griffin-Lim: {why}"
+    found = checkpoints.load(SHIPPED if name is None else name, device)
+    _check(found)
+    return found, f"heard by the vocoder {found.name}"
+
+
+def _against_shipped() -> str:
+    """Why the shipped vocoder is not taken unasked; "" if it is."""
+    path = checkpoints.folder() / f"{SHIPPED}.safetensors"
+    if not path.is_file():
+        return "no vocoder is shipped"
+    try:
+        told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        nearer = told["quality"]["nearer_than_griffin_lim"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"nothing is recorded of {path.name}"
+    if told.get("sha256") != hashlib.sha256(path.read_bytes()).hexdigest():
+        return f"what is recorded of {path.name} was measured of other weights"
+    return "" if nearer is True else f"the shipped {SHIPPED} was not measured to be nearer"
+
+
+def _check(vocoder: Checkpoint) -> None:
+    source = vocoder.recipe.source
+    if source.kind != "vocoder":
+        raise ValueError(f"{vocoder.name} is no vocoder: it was trained on {source.name}")
+    for key in ("n_mels", "hop"):
+        if vocoder.model.config[key] != MEL[key]:
+            raise ValueError(
+                f"{vocoder.name} wants mels with {key} = {vocoder.model.config[key]}, and those of "
+                f"the course have {MEL[key]}"
+            )
+
+
+def vocoded(
+    vocoder: Checkpoint,
+    mels: torch.Tensor,
+    generators: Sequence[torch.Generator],
+    calls: int = CALLS,
+    batch: int = 50,
+) -> torch.Tensor:
+    """Clips (N, 1, 8192) in [-1, 1] whose ``sources.log_mels`` are about these (N, 1, 64, 128).
+
+    generators: one a clip, so that ``batch`` changes nothing but the rounding of sums. calls: of
+    the network, with DDIM. What would be beyond full scale is made quieter as a whole. ValueError
+    for a checkpoint that is no vocoder, or mels of another shape.
+    """
+    from undiffuse.vocoder import MelLevels, vocode
+
+    _check(vocoder)
+    if mels.ndim != 4 or mels.shape[1] != 1 or mels.shape[2] != MEL["n_mels"]:
+        raise ValueError(f"mels must be (N, 1, {MEL['n_mels']}, frames), got {tuple(mels.shape)}")
+    if len(generators) != len(mels):
+        raise ValueError(f"{len(generators)} generators cannot serve {len(mels)} clips: one each")
+    device = next(vocoder.model.parameters()).device
+    levels = MelLevels(**MEL)
+    # The frame that the model leaves out is centred where the clip ends: silence.
+    mels = torch.cat([mels, torch.full_like(mels[..., :1], -1.0)], -1)[:, 0]
+    parts = []
+    for start in range(0, len(mels), batch):
+        some = mels[start : start + batch].to(device)
+        made = vocode(
+            vocoder.model,
+            vocoder.schedule,
+            levels,
+            some,
+            kind=vocoder.kind,
+            calls=calls,
+            scale=vocoder.scale,
+            generator=list(generators[start : start + batch]),
+        )
+        parts.append(made.cpu())
+    x = torch.cat(parts)[:, None]
+    return x / x.abs().amax(-1, keepdim=True).clamp(min=1.0)
