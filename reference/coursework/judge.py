@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import torch
 
 from coursework.exercise import Answers, Case, Checks, Exercise, Tol
 from coursework.harness import Outcome, run_cases
+from coursework.results import CaseResult, ExerciseResult, Finding
 from coursework.wire import Opaque
 
 DEFAULT_TOL = {
@@ -30,73 +30,6 @@ DEFAULT_TOL = {
 
 
 DEFAULT = Tol()
-
-
-@dataclass
-class Finding:
-    """One thing that is wrong: a kind ("misconception", "shape", ...) and a sentence or two."""
-
-    kind: str
-    says: str
-    name: str = ""
-
-
-@dataclass
-class CaseResult:
-    """One case as judged, with both values kept for display."""
-
-    name: str
-    group: str
-    passed: bool
-    finding: Finding | None = None
-    got: Any = None
-    expected: Any = None
-    picture: str | None = None
-    stdout: str = ""
-    seconds: float = 0.0
-
-
-@dataclass
-class ExerciseResult:
-    """An exercise as judged.
-
-    status: passed, partial, failed, not attempted, missing, timeout, out of memory, crashed,
-    forbidden import, invalid. groups: group -> (earned, out of).
-    """
-
-    id: str
-    title: str
-    status: str
-    points: int
-    out_of: int
-    groups: dict[str, tuple[int, int]] = field(default_factory=dict)
-    finding: Finding | None = None
-    cases: list[CaseResult] = field(default_factory=list)
-    note: str = ""
-    seconds: float = 0.0
-
-    def to_dict(self) -> dict:
-        """For JSON: everything but the values."""
-        finding = self.finding and dict(self.finding.__dict__)
-        return {
-            "id": self.id,
-            "title": self.title,
-            "status": self.status,
-            "points": self.points,
-            "out_of": self.out_of,
-            "groups": {g: list(p) for g, p in self.groups.items()},
-            "finding": finding,
-            "cases": [
-                {
-                    "name": c.name,
-                    "group": c.group,
-                    "passed": c.passed,
-                    "finding": c.finding and dict(c.finding.__dict__),
-                }
-                for c in self.cases
-            ],
-            "note": self.note,
-        }
 
 
 class LiveOracle:
@@ -503,6 +436,7 @@ def judge_exercise(
                 case.picture,
                 g.stdout,
                 g.seconds,
+                case.hidden,
             )
         )
     result.seconds = sum(g.seconds for g in got)
