@@ -13,6 +13,7 @@ import atexit
 import itertools
 import tempfile
 import threading
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +33,7 @@ PATIENCE = 30.0  # seconds in which a worker must be there
 
 _lock = threading.Lock()  # of a worker process: references and judges use global seeds
 _graders: dict[tuple, Any] = {}
-_numbers = itertools.count()
+_run, _numbers = uuid.uuid4().hex, itertools.count()
 
 
 class NoCluster(GradingError):
@@ -92,7 +93,8 @@ def grade_one(setup: dict, fields: dict, data: bytes, kept: dict | None, seed: i
     with _lock:
         grader = _grader(setup)
         grader.seed = seed
-        made = grader.prepare(Sent(**fields, sent=data))
+        path = Path(fields["path"])  # of this machine's kind
+        made = grader.prepare(Sent(**{**fields, "path": path}, sent=data))
         if kept is not None:
             grader.keep(made, SubmissionReport.from_dict(kept))
         (task,) = grader.pool.run([grader.task(made)])
@@ -161,7 +163,7 @@ def grade(
                 known, future, report = _send(client, grader, submission, setup, book)
                 if known is not None:
                     if book is not None and write and not known.reused:
-                        book.add(known)
+                        _add(book, known, apply)
                     yield submission, known
                     continue
                 running[future] = submission, report
@@ -177,14 +179,20 @@ def grade(
             future.release()
             _same(report, expected)
             report.path, report.before = str(submission.path), expected.before
-            if book is not None and write and (apply or report.before is None):
-                book.add(report)
+            if book is not None and write:
+                _add(book, report, apply)
             yield submission, report
     if failed:
         raise WorkerFailed(
             f"{len(failed)} submissions were not graded, all others were; the same command tries "
             "them again. " + "; ".join(failed[:5])
         )
+
+
+def _add(book: Gradebook, report: SubmissionReport, apply: bool) -> None:
+    """Writes a grade; one by changed checks only where that is wished."""
+    if apply or report.before is None:
+        book.add(report)
 
 
 def _own_checks(course: config.Course) -> tuple[tuple[str, bytes], ...]:
@@ -241,10 +249,10 @@ def _send(
     if made.lesson is None:  # nothing of it can be run, and that is all there is to say
         return grader.finish(grader.task(made)), None, report
     names = ("student", "name", "ids", "late", "handed_in", "attempt", "notes")
-    fields = {n: getattr(submission, n) for n in names} | {"path": Path(submission.path.name)}
+    fields = {n: getattr(submission, n) for n in names} | {"path": submission.path.name}
     kept = report.before.to_dict() if report.before else None
     # Dask takes two tasks of one name for the same: each has its own.
-    key = f"grade-{report.submission[:16]}-{next(_numbers)}"
+    key = f"grade-{_run}-{next(_numbers)}"
     arguments = setup, fields, submission.data, kept, report.seed
     future = client.submit(grade_one, *arguments, key=key, pure=False, retries=2)
     return None, future, report
