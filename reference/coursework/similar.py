@@ -17,10 +17,7 @@ from coursework import pages, shape
 LEAST = 8  # fingerprints of its own that an answer must have
 MOST = 200  # pairs on a page
 SHARE = 0.6  # of the shorter answer's fingerprints that two must share
-COMMON = (
-    10,
-    0.05,
-)  # a fingerprint in more answers than that (count, or share of the class) is left out
+COMMON = 10, 0.05  # answers, and share of the class: what more than that have is left out
 
 
 @dataclass

@@ -64,7 +64,8 @@ def classroom(course, tmp_path, monkeypatch):  # noqa: F811
                 cell["source"] = "".join(cell["source"]).replace("*(write here)*", words)
         (folder / "in" / f"{student}.ipynb").write_text(json.dumps(copy))
     (folder / "roster.csv").write_text(
-        "id,name\nu1,Ann Ada\nu2,Zoë Quint\nu3,Cy Cole\nu4,Dee Dorn\n", encoding="utf-8"
+        "id,name\nu90001,Ann Ada\nu90002,Zoë Quint\nu90003,Cy Cole\nu90004,Dee Dorn\n",
+        encoding="utf-8",
     )
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COURSE_ROOT", str(course.root))
