@@ -50,6 +50,7 @@ import math
 import os
 import re
 import secrets as random_secrets
+import tempfile
 import tomllib
 import zoneinfo
 from collections.abc import Mapping
@@ -151,8 +152,8 @@ def _secret(path: Path) -> bytes:
     except FileNotFoundError:
         data = random_secrets.token_hex(32).encode()
         # Made whole before it has its name: of two graders at once, the first one's stays.
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 600
+        temporary = Path(name)
         with os.fdopen(fd, "wb") as f:
             f.write(data + b"\n")
         try:
