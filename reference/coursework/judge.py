@@ -264,7 +264,7 @@ def _pattern(g: torch.Tensor, e: torch.Tensor, rtol: float, atol: float, at: str
                 side = "late" if k == 1 else "early"
                 return Finding("shifted", f"the values{at} come one place too {side} (axis {axis})")
     if e.ndim > 1 and e.shape[0] > 1:
-        right = [i for i in range(e.shape[0]) if same(g[i], e[i])]
+        right = _close(g, e, *loose).flatten(1).all(1).nonzero().flatten().tolist()
         if right == [0]:
             return Finding("batch", f"only the first sample of {e.shape[0]} is right{at}")
         if 0 < len(right) < e.shape[0]:
