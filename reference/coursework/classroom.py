@@ -47,10 +47,7 @@ import datetime as dt
 import hashlib
 import hmac
 import math
-import os
 import re
-import secrets as random_secrets
-import tempfile
 import tomllib
 import zoneinfo
 from collections.abc import Mapping
@@ -59,6 +56,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from coursework.class_secret import class_secret
 from coursework.errors import GradingError
 from coursework.names import nearest
 from coursework.roster import Roster, RosterError
@@ -141,30 +139,10 @@ class Class:
         """
         if not self.per_student:
             return None
-        digest = hmac.new(_secret(self.secret), student.encode(), hashlib.sha256).digest()
+        digest = hmac.new(
+            class_secret(self.secret, ClassError), student.encode(), hashlib.sha256
+        ).digest()
         return int.from_bytes(digest[:8], "big") >> (64 - SEED_BITS)
-
-
-def _secret(path: Path) -> bytes:
-    """The class's secret, made once, readable by its owner alone."""
-    try:
-        data = path.read_bytes().strip()
-    except FileNotFoundError:
-        data = random_secrets.token_hex(32).encode()
-        # Made whole before it has its name: of two graders at once, the first one's stays.
-        fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 600
-        temporary = Path(name)
-        with os.fdopen(fd, "wb") as f:
-            f.write(data + b"\n")
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            data = path.read_bytes().strip()
-        finally:
-            temporary.unlink()
-    if len(data) < 16:
-        raise ClassError(f"{path} should hold a secret of at least 16 characters")
-    return data
 
 
 def find(beside: Path | None, named: Path | None = None) -> Class:

@@ -13,13 +13,13 @@ import hashlib
 import hmac
 import io
 import os
-import secrets
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from coursework import pages
+from coursework.class_secret import class_secret
 from coursework.errors import GradingError
 from coursework.submissions import Submission
 from coursework.tables import plain_cell, to_csv
@@ -72,7 +72,9 @@ class Identities:
 def load(path: Path, secret: Path) -> Identities:
     """The identities in ``path`` (none where it is not there yet) with the secret in ``secret``,
     which is made where there is none. Raises ``IdentityError`` where others may read either."""
-    made = Identities(_secret(secret))
+    if secret.exists():
+        _refuse_open(secret)
+    made = Identities(class_secret(secret, IdentityError))
     if path.exists():
         _refuse_open(path)
         for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))):
@@ -85,21 +87,6 @@ def load(path: Path, secret: Path) -> Identities:
                 )
             made.rows[pseudonym] = cells
     return made
-
-
-def _secret(path: Path) -> bytes:
-    try:
-        _refuse_open(path)
-        data = path.read_bytes().strip()
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        data = secrets.token_hex(32).encode()
-        with os.fdopen(fd, "wb") as f:
-            f.write(data + b"\n")
-    if len(data) < 16:
-        raise IdentityError(f"{path} should hold a secret of at least 16 characters")
-    return data
 
 
 def _refuse_open(path: Path) -> None:

@@ -12,7 +12,8 @@ import os
 import re
 import tempfile
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -68,18 +69,25 @@ def render(template: str, script: str = "", **values: Any) -> str:
     return page.render(policy=Markup(policy), script=Markup(text), **values)
 
 
-def write(path: Path, text: str, mode: int = 0o600) -> None:
-    """Writes ``text`` whole or not at all; only the owner may read it unless ``mode`` says more."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """An empty file beside ``path``, its owner's alone, that takes its place if all went well."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    os.close(handle)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as f:
-            f.write(text)
-        os.chmod(name, mode)
+        yield Path(name)
         os.replace(name, path)
     except BaseException:
         os.unlink(name)
         raise
+
+
+def write(path: Path, text: str, mode: int = 0o600) -> None:
+    """Writes ``text`` whole or not at all; only the owner may read it unless ``mode`` says more."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+        part.chmod(mode)
 
 
 def file_names(names: Iterable[str]) -> dict[str, str]:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from coursework.errors import GradingError
-from coursework.pages import clean
+from coursework.pages import clean, whole
 from coursework.reports import SubmissionReport
 
 FORMULA = re.compile(r"['\s]*[=+\-@\t\r\n＝＋－＠]")  # \s counts spaces of every width
@@ -128,12 +126,6 @@ def write_parquet(reports: Iterable[SubmissionReport], path: Path) -> int:
     columns = {
         n: [clean(v) if isinstance(v, str) else v for v in (r[n] for r in rows)] for n in TYPES
     }
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
-    os.close(handle)
-    try:
-        pq.write_table(pa.table(columns, schema=schema), name)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    with whole(path) as part:
+        pq.write_table(pa.table(columns, schema=schema), part)
     return len(rows)

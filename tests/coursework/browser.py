@@ -145,6 +145,17 @@ class Browser:
             for n in v["nodes"]
         ]
 
+    def check_looks(self, file: Path, pictures: Path, name: str) -> None:
+        """In light and dark, on a phone and a desk: nothing hangs over, axe finds nothing, nothing
+        is fetched. Screenshots lie in ``pictures``."""
+        for width in (PHONE, DESK):
+            for dark in (False, True):
+                self.open(file, width, dark)
+                assert self.overflow() <= 0
+                assert self.violations() == []
+                assert self.requests() == []
+                self.picture(pictures / f"{name}-{width}-{'dark' if dark else 'light'}.png")
+
     def overflow(self) -> int:
         """By how many px the page is wider than the window."""
         return self.run("document.documentElement.scrollWidth - window.innerWidth")

@@ -113,13 +113,7 @@ def test_in_a_browser(tmp_path):
     broken = tmp_path / "broken.html"
     broken.write_text("<title>x</title><img src='data:,'><p style='color:#ccc'>pale</p>")
     with browser.Browser() as chromium:
-        for width in (browser.PHONE, browser.DESK):
-            for dark in (False, True):
-                chromium.open(file, width, dark)
-                assert chromium.overflow() <= 0
-                assert chromium.violations() == []
-                assert chromium.requests() == []
-                chromium.picture(tmp_path / f"class-{width}-{'dark' if dark else 'light'}.png")
+        chromium.check_looks(file, tmp_path, "class")
         chromium.open(broken)  # what finds nothing here would find nothing anywhere
         assert {v.split()[0] for v in chromium.violations()} >= {"image-alt", "html-has-lang"}
 

@@ -11,7 +11,7 @@ import time
 import pytest
 import small_course
 
-from coursework import build, checks, cli, config, copies, exits, feedback, progress
+from coursework import cli, copies, exits, progress
 
 COMMANDS = [
     "learn",
@@ -31,38 +31,6 @@ COMMANDS = [
 ]
 COMMANDS += ["feedback", "report", "similar", "pseudonymise", "identify", "forget"]
 COMMANDS += ["marks questions", "marks collect", "marks apply"]
-
-
-@pytest.fixture
-def course(tmp_path, monkeypatch):
-    made = small_course.make(tmp_path / "course")
-    caches = (config.load, checks.load, feedback._course, feedback._exercise, feedback._live)
-    for cache in caches:
-        cache.cache_clear()
-    source = build.sources(made)[0]
-    build.write(source.lesson_path, build.compose(source, lesson=True))
-    monkeypatch.delenv("COURSE_ROOT", raising=False)
-    monkeypatch.chdir(made.root)
-    yield made
-    for cache in caches:
-        cache.cache_clear()
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs a command: (exit code, what it printed, what it said on stderr)."""
-
-    def run(*arguments: str):
-        try:
-            cli.main([str(a) for a in arguments])
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return code, said.out, said.err
-
-    return run
 
 
 def notebook(path, source):

@@ -10,42 +10,10 @@ import pytest
 import small_course
 from toy_course import FORKED
 
-from coursework import build, checks, cli, config, exits, feedback, meter
+from coursework import checks, exits, feedback, meter
 from coursework.reports import SubmissionReport
 
 pytestmark = pytest.mark.skipif(not FORKED, reason="nothing can be forked here")
-
-
-@pytest.fixture
-def course(tmp_path, monkeypatch):
-    made = small_course.make(tmp_path / "course")
-    caches = (config.load, checks.load, feedback._course, feedback._exercise, feedback._live)
-    for cache in caches:
-        cache.cache_clear()
-    source = build.sources(made)[0]
-    build.write(source.lesson_path, build.compose(source, lesson=True))
-    monkeypatch.delenv("COURSE_ROOT", raising=False)
-    monkeypatch.chdir(made.root)
-    yield made
-    for cache in caches:
-        cache.cache_clear()
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs a command: (exit code, what it printed, what it said on stderr)."""
-
-    def run(*arguments):
-        try:
-            cli.main([str(a) for a in arguments])
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return code, said.out, said.err
-
-    return run
 
 
 def book(source: str) -> str:

@@ -9,7 +9,6 @@ import json
 import pytest
 import small_course
 from reported import report
-from test_cli import course, run  # noqa: F401 - fixtures
 from test_privacy import everything
 from test_student_page import Reader
 
@@ -36,7 +35,7 @@ def snr(alpha_bar):
 
 
 @pytest.fixture
-def classroom(course, tmp_path, monkeypatch):  # noqa: F811
+def classroom(course, tmp_path, monkeypatch):
     """The small course with a question in words, and submissions of four in ``in/``."""
     source = small_course.source(course)
     small_course.edit(source, ('# %% tags=["compare"]', REMARK + '# %% tags=["compare"]'))
@@ -73,7 +72,7 @@ def classroom(course, tmp_path, monkeypatch):  # noqa: F811
     checks.load.cache_clear()
 
 
-def test_a_class_from_submissions_to_nothing_left(classroom, run):  # noqa: F811
+def test_a_class_from_submissions_to_nothing_left(classroom, run):
     def must(*command, code=0):
         got, said, err = run(*command)
         assert got == code, said + err
@@ -149,7 +148,7 @@ def test_a_class_from_submissions_to_nothing_left(classroom, run):  # noqa: F811
     assert "3 pages" in must("feedback", "grades.sqlite", "--out", "again")
 
 
-def test_feedback_from_json(classroom, run):  # noqa: F811
+def test_feedback_from_json(classroom, run):
     made = [report("anna"), report("bo")]
     (classroom / "g.json").write_text(to_json(made))
     code, said, _ = run("feedback", "g.json", "--student", "bo", "--out", "out")
@@ -161,6 +160,6 @@ def test_feedback_from_json(classroom, run):  # noqa: F811
     assert run("feedback", "none.sqlite")[0] == exits.NOT_FOUND
 
 
-def test_forget_refuses_a_folder_that_is_no_class(course, run):  # noqa: F811
+def test_forget_refuses_a_folder_that_is_no_class(course, run):
     code, _, said = run("forget", "anna", "--yes")
     assert code == exits.USAGE and "no class's folder" in said

@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_cli import run  # noqa: F401 - a fixture
 from test_privacy import everything
 
 from coursework import config
@@ -22,7 +21,7 @@ def commands() -> list[list[str]]:
     return [shlex.split(line)[1:] for block in blocks for line in block.split("\n") if line]
 
 
-def test_every_option_of_the_guide_is_there(run):  # noqa: F811
+def test_every_option_of_the_guide_is_there(run):
     for words in commands():
         name = words[:2] if words[0] == "marks" else words[:1]
         code, said, _ = run(*name, "--help")
@@ -30,7 +29,7 @@ def test_every_option_of_the_guide_is_there(run):  # noqa: F811
 
 
 @pytest.mark.slow
-def test_the_guide_from_top_to_bottom(run, tmp_path, monkeypatch):  # noqa: F811
+def test_the_guide_from_top_to_bottom(run, tmp_path, monkeypatch):
     course = config.load(ROOT)
     (tmp_path / "handed-in").mkdir()
     shutil.copy(next(course.solutions.glob("02_*.ipynb")), tmp_path / "handed-in" / "u1.ipynb")

@@ -288,10 +288,4 @@ def test_in_a_browser(tmp_path):
     file = tmp_path / "page.html"
     file.write_text(full_page(), encoding="utf-8")
     with browser.Browser() as chromium:
-        for width in (browser.PHONE, browser.DESK):
-            for dark in (False, True):
-                chromium.open(file, width, dark)
-                assert chromium.overflow() <= 0
-                assert chromium.violations() == []
-                assert chromium.requests() == []
-                chromium.picture(tmp_path / f"student-{width}-{'dark' if dark else 'light'}.png")
+        chromium.check_looks(file, tmp_path, "student")
