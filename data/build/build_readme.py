@@ -78,7 +78,7 @@ def verdict_table() -> str:
     rows = ["| | claim | verdict so far | seeds | measured in lesson |", "|---|---|---|---:|---|"]
     for claim, text in CLAIMS.items():
         parts = [r for name, r in results.items() if name == claim or name.startswith(f"{claim}-")]
-        verdict = " ".join(str(p["verdict"]) for p in parts) or "not measured yet"
+        verdict = "<br>".join(str(p["verdict"]) for p in parts) or "not measured yet"
         seeds = ", ".join(str(len(p["seeds"])) for p in parts)
         rows.append(f"| {claim} | {text} | {verdict} | {seeds} | {WHERE[claim]} |")
     return "\n".join(rows)

@@ -46,7 +46,7 @@ much that is, and how well the period can be measured at all.
 
 """
 HEARD = """\
-The model draws log-mel spectrograms; what is judged is their sound, {by}.
+The model draws log-mel spectrograms; what is judged is their sound ({by}).
 Real held-out spectrograms made sound in the same way get FD {fd:.3f} and class accuracy
 {accuracy:.3f}: what a perfect model of spectrograms could expect. Of real recordings of a speaker
 whom it has never heard, the classifier understands {unheard:.3f}.
@@ -57,7 +57,9 @@ Distances in dB between a recording and what is made of its mel: the root mean s
 their log spectra, averaged over the frames until the word ends (`sound_judging.spoken_distance`);
 mean over seeds {seeds}, in brackets the lowest and the highest. `held_out` are {known} new takes of
 speakers who are in the training data, `unheard` {new} of a speaker who is not. The real-time factor
-is the time to compute, over the time that the sound lasts. **{verdict}**
+is the time to compute, over the time that the sound lasts.
+
+**{verdict}**
 
 A distance counts every band alike, loud or soft, and another noise, which sounds right, is several
 dB away: a lower distance is not always a better sound.

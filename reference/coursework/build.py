@@ -69,7 +69,7 @@ class Source:
     def checks(self) -> Checks | None:
         if self.number not in checks_of.lessons(self.course):
             return None
-        return checks_of.load(self.number, self.course.root, answers=False)
+        return checks_of.load(self.number, self.course, answers=False)
 
     @property
     def exercises(self) -> dict[str, Exercise]:

@@ -40,10 +40,17 @@ def lessons(course: config.Course | None = None) -> list[str]:
     )
 
 
+def _course(root: Path | config.Course | None) -> config.Course:
+    if isinstance(root, config.Course):
+        return root
+    return config.load(root) if root else config.find()
+
+
 @lru_cache
-def load(number: str, root: Path | None = None, answers: bool = True) -> Checks:
-    """The checks of lesson ``number`` ("02"); ``answers=False`` loads no answer."""
-    course = config.load(root) if root else config.find()
+def load(number: str, root: Path | config.Course | None = None, answers: bool = True) -> Checks:
+    """The checks of lesson ``number`` ("02"); ``answers=False`` loads no answer. root: the course
+    or where it lies; None finds it."""
+    course = _course(root)
     path = course.checks / f"lesson_{number}.py"
     if not path.is_file():
         known = lessons(course)
@@ -74,10 +81,10 @@ def load(number: str, root: Path | None = None, answers: bool = True) -> Checks:
 
 
 def find_exercise(
-    id: str, root: Path | None = None, answers: bool = True
+    id: str, root: Path | config.Course | None = None, answers: bool = True
 ) -> tuple[Checks, Exercise]:
     """The exercise ``id`` with its lesson's checks; a wrong id suggests the nearest."""
-    course = config.load(root) if root else config.find()
+    course = _course(root)
     number = id.split(".")[0] if "." in id else id[:2]
     if number in lessons(course):
         checks = load(number, root, answers)

@@ -11,7 +11,8 @@ import typer
 import typer.core
 import typer.main
 
-from coursework import exits
+from coursework import cli_class, cli_reports, exits
+from coursework.formats import commands as formats
 from coursework.terminal import (
     Trouble,
     as_trouble,
@@ -209,16 +210,47 @@ def grade(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that grade; one a core by default.")
     ] = None,
+    class_file: Annotated[
+        Path | None,
+        typer.Option("--class", help="The class's rules; else class.toml beside the submissions."),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(help="flat, folders, canvas, moodle or gradescope; else found out."),
+    ] = None,
+    variants: Annotated[
+        Path | None, typer.Option(help="Folder of private variants and hidden cases.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Grade on the workers of the Dask scheduler at this address.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing to the gradebook; show differences.")
+    ] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Let new grades by changed checks replace old ones.")
+    ] = False,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Release the scores that the gradebook then gives.")
+    ] = False,
+    allow_lower: Annotated[
+        bool, typer.Option("--allow-lower", help="Lower scores that were released, too.")
+    ] = False,
+    format: formats.Format = None,
+    visibility: formats.Hold = None,
 ) -> None:
-    """Grade a notebook, or a folder of submissions.
+    """Grade a notebook, or submissions: a folder, or a zip of Canvas, Moodle or Gradescope.
 
-    In a folder, each notebook is a student's, or each folder in it.
+    In a folder, each notebook is a student's, or each folder in it. Changed checks are graded
+    anew where they matter, and shown; --apply then writes those grades.
 
     Example: course grade submissions/ --lesson 02 --gradebook grades.sqlite --json grades.json
     """
     from coursework import checks as checks_of
-    from coursework import grader, reports
+    from coursework import reports
+    from coursework.formats.junit import junit as to_junit
 
+    wanted = formats.parse(format)
     course = find_course()
     if not has_answers(course):
         raise Trouble(
@@ -234,26 +266,18 @@ def grade(
                 f"there is no folder {out.parent} to write {out.name} to", exits.NOT_FOUND
             )
     quiet = json is not None and str(json) == "-"
-    counted = 0
-
-    def told(_: object) -> None:
-        nonlocal counted
-        counted += 1
-        if sys.stderr.isatty():
-            print(f"\r{counted} graded ", end="", file=sys.stderr, flush=True)
-
-    found = grader.grade_many(
-        paths,
+    found, right = cli_class.graded(
         course,
-        lesson,
+        paths,
+        cli_class.Wish(class_file, layout, variants, dry_run, apply, publish, allow_lower),
+        quiet=quiet,
+        lesson=lesson,
         **({} if seed is None else {"seed": seed}),
         workers=workers,
         gradebook=gradebook,
-        on_result=told,
         allow_unisolated=allow_unisolated,
+        scheduler=scheduler,
     )
-    if sys.stderr.isatty():
-        print("\r", end="", file=sys.stderr)
     if quiet:
         print(reports.to_json(found), end="")
     else:
@@ -261,7 +285,9 @@ def grade(
         if json is not None:
             json.write_text(reports.to_json(found), encoding="utf-8")
     if junit is not None:
-        junit.write_text(reports.to_junit(found), encoding="utf-8")
+        junit.write_text(to_junit(found), encoding="utf-8")
+    formats.write(wanted, found, visibility)
+    right()
 
 
 @app.command()
@@ -396,8 +422,14 @@ def build(
 
 @app.command()
 def release(
-    folder: Annotated[Path, typer.Argument(help="Where to; it must be new or empty.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Where to: a folder that is new or empty, or NAME.zip.")
+    ],
     numbers: Numbers = None,
+    variants: Annotated[
+        Path | None,
+        typer.Option(help="Folder of private variants; its hidden cases stay with you."),
+    ] = None,
 ) -> None:
     """Write a student bundle without solutions.
 
@@ -411,9 +443,15 @@ def release(
     course = find_course()
     known = [s.number for s in building.sources(course)]
     chosen = [n if n in known else lesson_number(n, known) for n in numbers or ()]
-    files = releasing.release(course, folder, chosen or None)
-    size = sum((folder / f).stat().st_size for f in files)
+    files = releasing.release(course, folder, chosen or None, variants)
+    parts = [folder] if folder.is_file() else [folder / f for f in files]
+    size = sum(p.stat().st_size for p in parts)
     say(f"✓ {folder}: {len(files)} files, {size / 1e6:.1f} MB, no solutions")
+
+
+cli_class.register(app)
+formats.register(app)
+cli_reports.register(app)
 
 
 def _command() -> typer.core.TyperGroup:

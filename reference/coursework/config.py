@@ -18,6 +18,7 @@ class Course:
     """A course's folders (absolute) and names.
 
     commands: a module whose typer ``app`` holds commands of the course's own, or None.
+    lesson_data: (pattern of files in data/, lessons that need them); other files go with all.
     """
 
     root: Path
@@ -28,6 +29,7 @@ class Course:
     work: Path
     library: str
     commands: str | None = None
+    lesson_data: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @lru_cache
@@ -45,6 +47,7 @@ def load(root: Path) -> Course:
         work=work,
         library=table["library"],
         commands=table.get("commands"),
+        lesson_data=tuple((p, tuple(n)) for p, n in table.get("lesson-data", {}).items()),
     )
 
 
@@ -56,12 +59,12 @@ def find(start: Path | str | None = None) -> Course:
     """
     named = os.environ.get("COURSE_ROOT")
     if named:
-        if not _is_course(Path(named)):
+        if not is_course(Path(named)):
             raise CourseNotFound(f"COURSE_ROOT is {named!r}, which holds no course")
         return load(Path(named).resolve())
     here = Path(start or Path.cwd()).resolve()
     for folder in [here, *here.parents, *Path(__file__).resolve().parents]:
-        if _is_course(folder):
+        if is_course(folder):
             return load(folder)
     raise CourseNotFound(
         f"no course in {here} or above it: go to the folder that holds the course's "
@@ -69,6 +72,7 @@ def find(start: Path | str | None = None) -> Course:
     )
 
 
-def _is_course(folder: Path) -> bool:
+def is_course(folder: Path) -> bool:
+    """Whether a course lies in ``folder``."""
     file = folder / "pyproject.toml"
     return file.is_file() and "[tool.coursework]" in file.read_text(encoding="utf-8")

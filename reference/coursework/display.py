@@ -12,12 +12,12 @@ import html
 import io
 import math
 import textwrap
-from typing import Any
 
 import numpy as np
 
+from coursework import pictures
 from coursework.exercise import Exercise
-from coursework.judge import CaseResult, ExerciseResult
+from coursework.results import CaseResult, ExerciseResult
 
 MARKS = {True: "✓", False: "✗"}
 TITLES = {
@@ -200,46 +200,19 @@ def _case_list(result: ExerciseResult) -> str:
 
 def best_picture(result: ExerciseResult) -> str:
     """Yours against the expected for the first failing case that can be drawn; "" if none."""
-    for case in result.cases:
-        if case.passed or case.picture == "none":
-            continue
-        got, expected = _array(case.got), _array(case.expected)
-        if got is None or expected is None:
-            continue
-        drawn = _draw(got, expected, case)
-        if drawn:
-            return drawn
-    return ""
-
-
-def _array(value: Any) -> np.ndarray | None:
-    if hasattr(value, "detach"):
-        value = value.to("cpu").double().numpy() if not value.is_complex() else None
-    if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
-        return value.astype(float)
-    return None
-
-
-def _draw(got: np.ndarray, expected: np.ndarray, case: CaseResult) -> str:
-    if got.shape != expected.shape or expected.size < 4:
+    picture = pictures.best(result)
+    if picture is None:
         return ""
-    name = html.escape(case.name)
-    if expected.ndim >= 3 and min(expected.shape[-2:]) >= 12 and case.picture != "curve":
-        g, e = (a.reshape(-1, *a.shape[-2:]) for a in (got, expected))
-        worst = int(np.nan_to_num(np.abs(g - e), nan=np.inf).max(axis=(1, 2)).argmax())
-        images = "".join(
-            f'<figure style="display:inline-block;margin:.2em .8em .2em 0">{_png(a[worst], e)}'
-            f"<figcaption><small>{label}</small></figcaption></figure>"
-            for a, label in ((g, "yours"), (e, "expected"))
-        )
-        return f"<div><small>Case: {name}, image {worst}</small><br>{images}</div>"
-    g, e = (a.reshape(-1, a.shape[-1]) if a.ndim > 1 else a[None] for a in (got, expected))
-    if e.shape[-1] < 3:
-        g, e = g.T, e.T
-    if e.shape[-1] < 3:
-        return ""
-    worst = int(np.nan_to_num(np.abs(g - e), nan=np.inf).max(axis=1).argmax())
-    return f"<div><small>Case: {name}</small><br>{_svg(g[worst], e[worst])}</div>"
+    name, got, expected = html.escape(picture.case), picture.got, picture.expected
+    if picture.kind == "curve":
+        drawn = _svg(got, expected)
+        return f"<div><small>Case: {name}</small><br>{drawn}</div>" if drawn else ""
+    images = "".join(
+        f'<figure style="display:inline-block;margin:.2em .8em .2em 0">{_png(a, expected)}'
+        f"<figcaption><small>{label}</small></figcaption></figure>"
+        for a, label in ((got, "yours"), (expected, "expected"))
+    )
+    return f"<div><small>Case: {name}, image {picture.place}</small><br>{images}</div>"
 
 
 def _png(image: np.ndarray, like: np.ndarray) -> str:

@@ -69,7 +69,8 @@ class Case:
     ``driver(answer, *args, **kwargs)`` where ``answer`` has the learner's names as attributes and
     must return plain data; without one the first name is called with the arguments.
     mutates: argument positions or names that the answer is allowed to change.
-    picture: "curve", "image" or "none"; None lets the display choose.
+    picture: "curve", "image" or "none"; None lets the display choose. hidden: feedback says that
+    it failed, and neither its name nor what was wanted.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Case:
     mutates: tuple = ()
     picture: str | None = None
     note: str = ""
+    hidden: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.args, tuple):
@@ -185,6 +187,22 @@ class Exercise:
     def cases(self, function: Callable[[Draw], Iterable[Case]]) -> Callable:
         """Decorator: ``function(draw)`` yields the cases of one seed."""
         self._cases = function
+        return function
+
+    def more_cases(self, function: Callable[[Draw], Iterable[Case]]) -> Callable:
+        """Decorator: ``function(draw)`` yields cases beside those that there are, in their groups.
+
+        For hidden cases of a class: see ``variants``.
+        """
+        before = self._cases
+        if before is None:
+            raise ExerciseError(f"{self.id} has no cases that more could be added to")
+
+        def both(draw: Draw) -> Iterator[Case]:
+            yield from before(draw)
+            yield from function(draw)
+
+        self._cases = both
         return function
 
     def judge(self, function: Callable) -> Callable:

@@ -3,7 +3,7 @@
 A row is a report. Its key says whose it is and what it came from: student, lesson, submission,
 checks, environment and seed, the middle three as hashes of their content. The same command after
 a crash finds what is done and goes on; a changed submission or changed checks are graded anew,
-and the old row stays.
+and the old row stays. What was released to students is kept beside, and grows in the same way.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 from coursework.errors import GradebookError
+from coursework.publishing import Published
 from coursework.reports import SubmissionReport
 
-VERSION = 1
+VERSION = 2  # 2 has the table of released scores
 KEY = ("student", "lesson", "submission", "checks", "environment", "seed")
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS grades (
@@ -29,9 +31,18 @@ CREATE TABLE IF NOT EXISTS grades (
     points INTEGER NOT NULL, out_of INTEGER NOT NULL, report TEXT NOT NULL,
     UNIQUE ({", ".join(KEY)})
 );
+CREATE TABLE IF NOT EXISTS published (
+    id INTEGER PRIMARY KEY,
+    student TEXT NOT NULL, lesson TEXT NOT NULL, final TEXT NOT NULL, out_of TEXT NOT NULL,
+    notes TEXT NOT NULL, published TEXT NOT NULL
+);
 CREATE TRIGGER IF NOT EXISTS grades_stay BEFORE DELETE ON grades
 BEGIN SELECT RAISE(ABORT, 'a gradebook only grows'); END;
 CREATE TRIGGER IF NOT EXISTS grades_keep BEFORE UPDATE ON grades
+BEGIN SELECT RAISE(ABORT, 'a gradebook only grows'); END;
+CREATE TRIGGER IF NOT EXISTS published_stay BEFORE DELETE ON published
+BEGIN SELECT RAISE(ABORT, 'a gradebook only grows'); END;
+CREATE TRIGGER IF NOT EXISTS published_keep BEFORE UPDATE ON published
 BEGIN SELECT RAISE(ABORT, 'a gradebook only grows'); END;
 """
 
@@ -52,7 +63,7 @@ class Gradebook:
             self.db.execute("PRAGMA journal_mode = DELETE")
             self.db.execute("PRAGMA synchronous = FULL")
             version = self.db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0 and self._tables() - {"grades"}:
+            if version == 0 and self._tables() - {"grades", "published"}:
                 raise GradebookError(
                     f"{self.path} is a database of something else; it was left as it is"
                 )
@@ -63,7 +74,7 @@ class Gradebook:
                 )
             if self.db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
                 raise sqlite3.DatabaseError("its pages do not fit together")
-            if version < VERSION or "grades" not in self._tables():
+            if version < VERSION or not {"grades", "published"} <= self._tables():
                 self.db.executescript(f"BEGIN IMMEDIATE; {SCHEMA}")
                 self.db.execute(f"PRAGMA user_version = {VERSION}")
                 self.db.execute("COMMIT")
@@ -98,6 +109,18 @@ class Gradebook:
         report.reused = True
         return report
 
+    def before(self, **key: str | int) -> SubmissionReport | None:
+        """The newest report on the same submission of the same student on the same seed, whatever
+        graded it: ``key`` has student, lesson, submission and seed."""
+        names = ("student", "lesson", "submission", "seed")
+        where = " AND ".join(f"{k} = ?" for k in names)
+        with self._explained("read"):
+            row = self.db.execute(
+                f"SELECT report FROM grades WHERE {where} ORDER BY id DESC LIMIT 1",
+                [key[k] for k in names],
+            ).fetchone()
+        return SubmissionReport.from_dict(json.loads(row[0])) if row else None
+
     def add(self, report: SubmissionReport) -> bool:
         """Writes ``report``; False where another grader was first."""
         data = report.to_dict()
@@ -119,6 +142,38 @@ class Gradebook:
         with self._explained("read"):
             rows = self.db.execute("SELECT report FROM grades ORDER BY id").fetchall()
         return [SubmissionReport.from_dict(json.loads(text)) for (text,) in rows]
+
+    def publish(self, rows: Iterable[Published]) -> None:
+        """Writes scores as students are told them: all of ``rows``, or none."""
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        values = [
+            (r.student, r.lesson, str(r.final), str(r.out_of), json.dumps(r.notes), now)
+            for r in rows
+        ]
+        with self._explained("write"):
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                self.db.executemany(
+                    "INSERT INTO published (student, lesson, final, out_of, notes, published) "
+                    "VALUES (?, ?, ?, ?, ?, ?)",
+                    values,
+                )
+                self.db.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self.db.execute("ROLLBACK")
+                raise
+
+    def published(self) -> dict[tuple[str, str], Published]:
+        """What each student was told last, by student and lesson."""
+        with self._explained("read"):
+            rows = self.db.execute(
+                "SELECT student, lesson, final, out_of, notes, published FROM published ORDER BY id"
+            ).fetchall()
+        return {
+            (s, n): Published(s, n, Fraction(final), Fraction(out), tuple(json.loads(notes)), when)
+            for s, n, final, out, notes, when in rows
+        }
 
     @contextlib.contextmanager
     def _explained(self, doing: str) -> Iterator[None]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import torch
 
 from coursework.exercise import Answers, Case, Checks, Exercise, Tol
 from coursework.harness import Outcome, run_cases
+from coursework.results import CaseResult, ExerciseResult, Finding
 from coursework.wire import Opaque
 
 DEFAULT_TOL = {
@@ -30,73 +30,6 @@ DEFAULT_TOL = {
 
 
 DEFAULT = Tol()
-
-
-@dataclass
-class Finding:
-    """One thing that is wrong: a kind ("misconception", "shape", ...) and a sentence or two."""
-
-    kind: str
-    says: str
-    name: str = ""
-
-
-@dataclass
-class CaseResult:
-    """One case as judged, with both values kept for display."""
-
-    name: str
-    group: str
-    passed: bool
-    finding: Finding | None = None
-    got: Any = None
-    expected: Any = None
-    picture: str | None = None
-    stdout: str = ""
-    seconds: float = 0.0
-
-
-@dataclass
-class ExerciseResult:
-    """An exercise as judged.
-
-    status: passed, partial, failed, not attempted, missing, timeout, out of memory, crashed,
-    forbidden import, invalid. groups: group -> (earned, out of).
-    """
-
-    id: str
-    title: str
-    status: str
-    points: int
-    out_of: int
-    groups: dict[str, tuple[int, int]] = field(default_factory=dict)
-    finding: Finding | None = None
-    cases: list[CaseResult] = field(default_factory=list)
-    note: str = ""
-    seconds: float = 0.0
-
-    def to_dict(self) -> dict:
-        """For JSON: everything but the values."""
-        finding = self.finding and dict(self.finding.__dict__)
-        return {
-            "id": self.id,
-            "title": self.title,
-            "status": self.status,
-            "points": self.points,
-            "out_of": self.out_of,
-            "groups": {g: list(p) for g, p in self.groups.items()},
-            "finding": finding,
-            "cases": [
-                {
-                    "name": c.name,
-                    "group": c.group,
-                    "passed": c.passed,
-                    "finding": c.finding and dict(c.finding.__dict__),
-                }
-                for c in self.cases
-            ],
-            "note": self.note,
-        }
 
 
 class LiveOracle:
@@ -137,8 +70,13 @@ class LiveOracle:
             yield m.name, m.says, m.detect, outcomes
 
 
-def compare(got: Any, expected: Any, tol: Tol = DEFAULT, path: str = "") -> Finding | None:
-    """None when equal within tolerance, else what differs. ``path`` names the place."""
+def compare(
+    got: Any, expected: Any, tol: Tol = DEFAULT, path: str = "", why: bool = True
+) -> Finding | None:
+    """None when equal within tolerance, else what differs. ``path`` names the place.
+
+    why: False where only whether is asked; no pattern is looked for in tensors then.
+    """
     at = f" at {path}" if path else ""
     if got is None and expected is not None:
         return Finding("none", f"the result{at} is None: is a return missing?")
@@ -147,7 +85,7 @@ def compare(got: Any, expected: Any, tol: Tol = DEFAULT, path: str = "") -> Find
     if isinstance(expected, torch.Tensor):
         if not isinstance(got, torch.Tensor):
             return Finding("type", f"the result{at} is {_kind(got)}; a torch tensor is wanted")
-        return _compare_tensors(got, expected, tol, at)
+        return _compare_tensors(got, expected, tol, at, why)
     if isinstance(expected, np.ndarray):
         if isinstance(got, torch.Tensor) and expected.ndim == 0:
             return Finding("type", f"the result{at} is a tensor; a plain number is wanted")
@@ -155,7 +93,8 @@ def compare(got: Any, expected: Any, tol: Tol = DEFAULT, path: str = "") -> Find
             if expected.ndim == 0 and isinstance(got, (int, float)):
                 return compare(got, expected.item(), tol, path)
             return Finding("type", f"the result{at} is {_kind(got)}; a numpy array is wanted")
-        return _compare_tensors(torch.from_numpy(got), torch.from_numpy(expected), tol, at)
+        got, expected = torch.from_numpy(got), torch.from_numpy(expected)
+        return _compare_tensors(got, expected, tol, at, why)
     if isinstance(expected, bool) or expected is None:
         if isinstance(got, np.ndarray) and got.ndim == 0:
             got = got.item()
@@ -174,7 +113,7 @@ def compare(got: Any, expected: Any, tol: Tol = DEFAULT, path: str = "") -> Find
         if len(got) != len(expected):
             return Finding("length", f"{len(got)} items{at}, where {len(expected)} are wanted")
         for i, (g, e) in enumerate(zip(got, expected)):
-            found = compare(g, e, tol, f"{path}[{i}]")
+            found = compare(g, e, tol, f"{path}[{i}]", why)
             if found:
                 return found
         return None
@@ -188,7 +127,7 @@ def compare(got: Any, expected: Any, tol: Tol = DEFAULT, path: str = "") -> Find
             parts += [f"has {', '.join(extra)} too much"] * bool(extra)
             return Finding("keys", f"the dict{at} {' and '.join(parts)}")
         for k, e in expected.items():
-            found = compare(got[k], e, tol, f"{path}[{k!r}]")
+            found = compare(got[k], e, tol, f"{path}[{k!r}]", why)
             if found:
                 return found
         return None
@@ -259,7 +198,7 @@ def _close(got: torch.Tensor, expected: torch.Tensor, rtol: float, atol: float) 
 
 
 def _compare_tensors(
-    got: torch.Tensor, expected: torch.Tensor, tol: Tol, at: str
+    got: torch.Tensor, expected: torch.Tensor, tol: Tol, at: str, why: bool = True
 ) -> Finding | None:
     if got.shape != expected.shape:
         return Finding(
@@ -275,6 +214,8 @@ def _compare_tensors(
     ok = _close(g, e, rtol, atol)
     if bool(ok.all()):
         return None
+    if not why:
+        return Finding("value", f"values{at} are off")
     bad_nan = torch.isnan(g) & ~torch.isnan(e)
     if bool(bad_nan.any()):
         return Finding("nan", f"{int(bad_nan.sum())} of {g.numel()} values{at} are NaN")
@@ -331,7 +272,7 @@ def _pattern(g: torch.Tensor, e: torch.Tensor, rtol: float, atol: float, at: str
                 side = "late" if k == 1 else "early"
                 return Finding("shifted", f"the values{at} come one place too {side} (axis {axis})")
     if e.ndim > 1 and e.shape[0] > 1:
-        right = [i for i in range(e.shape[0]) if same(g[i], e[i])]
+        right = _close(g, e, *loose).flatten(1).all(1).nonzero().flatten().tolist()
         if right == [0]:
             return Finding("batch", f"only the first sample of {e.shape[0]} is right{at}")
         if 0 < len(right) < e.shape[0]:
@@ -407,7 +348,7 @@ def same_outcome(a: Outcome, b: Outcome, tol: Tol) -> bool:
     if a.status == "error":
         return a.error == b.error
     x, y = _python(a.value), _python(b.value)
-    return a.status != "ok" or (type(x) is type(y) and compare(x, y, tol) is None)
+    return a.status != "ok" or (type(x) is type(y) and compare(x, y, tol, why=False) is None)
 
 
 def _python(value: Any) -> Any:
@@ -468,7 +409,7 @@ def _same_values(a: Outcome, b: Outcome, tol: Tol) -> bool:
             *(DEFAULT_TOL.get(narrow.dtype, 0.0) if t is None else t for t in (tol.rtol, tol.atol))
         )
         x, y = x.to(wider), y.to(wider)
-    return type(x) is type(y) and compare(x, y, tol) is None
+    return type(x) is type(y) and compare(x, y, tol, why=False) is None
 
 
 EXERCISE_STATUS = {"memory": "out of memory", "forbidden": "forbidden import"}
@@ -503,6 +444,7 @@ def judge_exercise(
                 case.picture,
                 g.stdout,
                 g.seconds,
+                case.hidden,
             )
         )
     result.seconds = sum(g.seconds for g in got)

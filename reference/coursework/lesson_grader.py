@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import hashlib
 import re
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from coursework import checks as checks_of
-from coursework import config, harness, judge, library, notebook, recorded
+from coursework import (
+    config,
+    fingerprints,
+    harness,
+    judge,
+    library,
+    notebook,
+    pictures,
+    recorded,
+)
 from coursework.errors import GradingError
 from coursework.exercise import Exercise
 from coursework.harness import Outcome
 from coursework.jobs import SLACK, Job
-from coursework.judge import ExerciseResult, Finding
 from coursework.pool import Pool
+from coursework.results import ExerciseResult, Finding
 
-# Modules of this package that a grade depends on: a change in one grades all anew.
-ENGINE = "exercise wire harness judge recorded notebook slicing statements imports library".split()  # noqa: SIM905
 STATUS = {"missing": "missing", "not attempted": "not attempted", "forbidden": "forbidden import"}
 REFUSED_NAME = re.compile(
     r"No module named '(?P<module>[\w.]+)'"
@@ -42,10 +51,23 @@ class LessonGrader:
         self.course, self.seed, self.pool, self.slack = course, seed, pool, slack
         # A student bundle holds recorded outcomes in place of answers: enough for `course check`.
         self.live = (course.checks / "answers").is_dir()
-        self.checks = checks_of.load(number, course.root, answers=self.live)
+        self.checks = checks_of.load(number, course, answers=self.live)
         self.oracle = judge.LiveOracle(self.checks) if self.live else recorded.load(course, number)
         self.cases = {e.id: e.make_cases(seed) for e in self.checks}
         self.used = {e.id: self._used(e) for e in self.checks}
+        self._staged: dict[str, str] = {}
+
+    def for_seed(self, seed: int) -> LessonGrader:
+        """The same on another seed; what that costs in memory is freed with it."""
+        if seed == self.seed:
+            return self
+        _ = self.digest, self.trains, self.library_root  # found once, for all
+        other = copy.copy(self)
+        other.seed = seed
+        other.cases = {e.id: e.make_cases(seed) for e in self.checks}
+        if self.live:
+            other.oracle = judge.LiveOracle(self.checks)
+        return other
 
     def _used(self, exercise: Exercise) -> dict[str, Any]:
         """Answers of the exercises that ``exercise`` uses: id -> ``Answers``, deepest first."""
@@ -53,7 +75,7 @@ class LessonGrader:
 
         def visit(id: str) -> None:
             if id not in found and id != exercise.id:
-                checks, used = checks_of.find_exercise(id, self.course.root)
+                checks, used = checks_of.find_exercise(id, self.course)
                 for deeper in used.uses:
                     visit(deeper)
                 found[id] = checks.answers[id]
@@ -67,37 +89,39 @@ class LessonGrader:
         """The folder that holds the course's library."""
         return library.root_of(self.course.root, self.course.library)
 
-    @cache  # noqa: B019 - lives as long as the run
     def staged(self, id: str) -> str:
         """Name of the folder with the library for exercise ``id``."""
-        exercise = self.checks.exercises[id]
-        return library.stage(
-            self.pool.stage,
-            self.library_root,
-            self.course.library,
-            self.checks.lesson.provides,
-            exercise.library,
-            self.course.root / "data",
-        )
+        if id not in self._staged:
+            self._staged[id] = library.stage(
+                self.pool.stage,
+                self.library_root,
+                self.course.library,
+                self.checks.lesson.provides,
+                self.checks.exercises[id].library,
+                self.course.root / "data",
+            )
+        return self._staged[id]
+
+    @cached_property
+    def parts(self) -> dict[str, str]:
+        """For each exercise the hash of all that its points depend on, but the submission, the
+        seed and the machine."""
+        return {
+            e.id: fingerprints.fingerprint(
+                e,
+                self.course.checks,
+                self.used[e.id],
+                self.library_root,
+                self.course.library,
+                tuple(self.checks.lesson.provides),
+            )
+            for e in self.checks
+        }
 
     @cached_property
     def digest(self) -> str:
-        """Hash of all that a grade depends on, but the submission and the machine."""
-        folder = self.course.checks
-        numbers = {self.checks.lesson.number}
-        numbers |= {id.split(".")[0] for used in self.used.values() for id in used}
-        files = [folder / f"lesson_{n}.py" for n in numbers]
-        files += [folder / "answers" / f"lesson_{n}.py" for n in numbers]
-        files += [folder / "recorded" / f"{n}.bin" for n in numbers]
-        modules, _ = library.closure(
-            self.library_root, self.course.library, self.checks.lesson.provides
-        )
-        files += modules.values()
-        files += [Path(__file__).parent / f"{name}.py" for name in ENGINE]
-        total = hashlib.sha256()
-        for path in sorted(f for f in files if f.is_file()):
-            total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-        return total.hexdigest()
+        """Hash of the parts."""
+        return hashlib.sha256(repr(sorted(self.parts.items())).encode()).hexdigest()
 
     @cached_property
     def trains(self) -> bool:
@@ -145,6 +169,13 @@ class LessonGrader:
 
     def result(self, exercise: Exercise, outcomes: list[Outcome]) -> ExerciseResult:
         """Judges ``outcomes``; a value that makes a judge fail counts as a wrong one."""
+        result = self._judged(exercise, outcomes)
+        with contextlib.suppress(Exception):  # odd values cost the picture, never the result
+            picture = pictures.best(result)
+            result.picture = picture and picture.to_dict()
+        return result
+
+    def _judged(self, exercise: Exercise, outcomes: list[Outcome]) -> ExerciseResult:
         cases = self.cases[exercise.id]
         outcomes = [self._named(exercise, o) for o in outcomes]
         try:

@@ -13,8 +13,8 @@ from coursework import config, exits
 
 if TYPE_CHECKING:
     from coursework.config import Course
-    from coursework.judge import ExerciseResult
     from coursework.reports import SubmissionReport
+    from coursework.results import ExerciseResult
 
 
 class Trouble(Exception):

@@ -85,7 +85,8 @@ def flops_per_call(
     model.eval()
     try:
         with FlopCounterMode(display=False) as counter:
-            model(torch.zeros(1, *shape, device=device), 0.5, cond)
+            x = torch.zeros(1, *shape, device=device)
+            model(x, 0.5) if cond is None else model(x, 0.5, cond)
     finally:
         model.train(was_training)
     return counter.get_total_flops()

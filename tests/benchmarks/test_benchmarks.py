@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -83,3 +84,38 @@ def test_five_minutes_trains_draws_and_judges(monkeypatch):
     assert found["seed"] == 2 and found["steps"] >= 1 and found["train_seconds"] < 9
     assert found["ratio"] == pytest.approx(found["fd"] / found["floor"])
     assert 0 <= found["accuracy"] <= 1 and 0 <= found["recall"] <= 1
+
+
+def test_grading_says_whether_its_bars_are_met():
+    grading = load("grading")
+
+    def run(each: float, after: float, most: int | None) -> dict:
+        return {
+            "seconds each": each,
+            "seconds each after the first": after,
+            "MB at most, first half": None,
+            "MB at most, second half": most,
+        }
+
+    told = grading.growth([run(0.25, 0.2, 900), run(0.22, 0.21, 1100)])
+    assert told["under 0.3 s each"] and told["under 2 GB"] and told["within 10 %"]
+    assert told["seconds each, of most to fewest"] == pytest.approx(1.05)
+    told = grading.growth([run(0.25, 0.2, 900), run(0.31, 0.3, 2100)])
+    assert not any(told[k] for k in ("under 0.3 s each", "under 2 GB", "within 10 %"))
+    assert grading.growth([run(0.25, 0.2, None)])["within 10 %"] is None
+
+
+def test_memory_of_a_process_and_those_below_it():
+    grading = load("grading")
+    if not Path("/proc/self/smaps_rollup").exists():
+        pytest.skip("no such file here")
+    assert grading.tree_bytes(os.getpid()) > 1e6
+    assert grading.tree_bytes(2**22 + 1) == 0
+
+
+@pytest.mark.slow
+def test_grading_is_timed_with_its_memory():
+    grading = load("grading")
+    found = grading.our_seconds("02", 3, 1, seeds=True)
+    assert found["submissions"] == 3 and found["seeds"] == "per student"
+    assert found["seconds each"] > 0 and found["with full points"] >= 2

@@ -258,7 +258,9 @@ def test_changed_checks_are_graded_anew(batch, tmp_path):
     assert run() == [False] * 4
     assert run() == [True] * 4
     file = course.checks / "answers" / "lesson_01.py"
-    file.write_text(file.read_text() + "\n# changed\n")
+    file.write_text(file.read_text() + "\n# a comment changes no grade\n")
+    assert run() == [True] * 4
+    file.write_text(file.read_text().replace("return x * k", "return k * x"))
     assert run() == [False] * 4
 
 

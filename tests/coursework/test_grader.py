@@ -26,6 +26,7 @@ from toy_course import (
 
 from coursework import grader, reports, sandbox
 from coursework.errors import NothingToGrade, NotIsolated
+from coursework.formats import junit
 from coursework.submissions import collect
 
 pytestmark = pytest.mark.skipif(not FORKED, reason="nothing can be forked here")
@@ -164,7 +165,7 @@ def test_junit_has_a_case_for_each_case(toy, tmp_path):
         grade(toy, write(tmp_path / "b.ipynb", lesson_01("")), "bo"),
         grade(toy, _text(tmp_path / "c.ipynb", "no notebook"), "cy"),
     ]
-    root = ElementTree.fromstring(reports.to_junit(made))
+    root = ElementTree.fromstring(junit.junit(made))
     assert root.tag == "testsuites" and len(root) == 3
     for suite in root:
         cases = suite.findall("testcase")

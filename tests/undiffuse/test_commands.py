@@ -19,8 +19,8 @@ from undiffuse import checkpoints, commands, data, sources, trainer
 from undiffuse.recipes import Recipe
 from undiffuse.unet import UNet
 
-cli = pytest.importorskip("coursework.cli")
-from coursework import exits  # noqa: E402 - only where the command is there
+pytest.importorskip("coursework.cli")
+from coursework import exits
 
 NETWORK = {"channels": [8], "patch": 4, "classes": 10}
 TOML = """
@@ -33,23 +33,6 @@ channels = [8]
 patch = 4
 classes = 10
 """
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs ``course`` in this process: (exit code, what it printed, what it said on stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        try:
-            cli.main([str(a) for a in arguments])
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return code, said.out, said.err
-
-    return run
 
 
 @pytest.fixture

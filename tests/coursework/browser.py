@@ -1,0 +1,169 @@
+"""Headless Chromium for tests, over its DevTools protocol: looks, requests, and what axe says.
+
+Looked for: a browser in CHROMIUM or under its usual names, and axe-core's script in AXE_CORE, in
+node_modules, or in the PyPI packages that bring it (``pip install axe-core-python``).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+AXE_PACKAGES = ("axe_playwright_python", "axe_core_python")
+PHONE, DESK = 390, 1280
+
+
+def chromium() -> str | None:
+    """The browser's program, or None."""
+    named = os.environ.get("CHROMIUM")
+    return named or next((p for n in NAMES if (p := shutil.which(n))), None)
+
+
+def axe() -> Path | None:
+    """The file axe.min.js, or None."""
+    found = [Path(os.environ["AXE_CORE"])] if os.environ.get("AXE_CORE") else []
+    found += [Path("node_modules/axe-core/axe.min.js")]
+    for name in AXE_PACKAGES:
+        if spec := importlib.util.find_spec(name):
+            found.append(Path(spec.origin).parent / "axe.min.js")
+    return next((p for p in found if p.is_file()), None)
+
+
+def need(with_axe: bool = True) -> None:
+    """Skips the test, with the reason, where something is not at hand."""
+    pytest.importorskip("websocket", reason="websocket-client is not installed")
+    if chromium() is None:
+        pytest.skip("no Chromium here (CHROMIUM names it)")
+    if with_axe and axe() is None:
+        pytest.skip("no axe-core here (AXE_CORE names axe.min.js)")
+
+
+class Browser:
+    """One browser; a context manager."""
+
+    def __enter__(self) -> Browser:
+        import websocket
+
+        self.folder = tempfile.mkdtemp(prefix="course-browser-")
+        command = [chromium(), "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+        command += ["--remote-debugging-port=0", "--remote-allow-origins=*", "--mute-audio"]
+        command += [f"--user-data-dir={self.folder}", "about:blank"]
+        quiet = subprocess.DEVNULL
+        self.process = subprocess.Popen(command, stdout=quiet, stderr=quiet)
+        port = Path(self.folder, "DevToolsActivePort")
+        until = time.monotonic() + 300
+        while not (port.is_file() and port.read_text().count("\n")):
+            if self.process.poll() is not None or time.monotonic() > until:
+                self.__exit__()
+                pytest.skip("Chromium does not start here")
+            time.sleep(0.2)
+        number, path = port.read_text().split("\n")[:2]
+        self.socket = websocket.create_connection(f"ws://127.0.0.1:{number}{path}", timeout=300)
+        self.count, self.session, self.events = 0, None, []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        self.session = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Network"):
+            self.call(f"{domain}.enable")
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        with contextlib.suppress(Exception):
+            self.call("Browser.close")
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(30)
+        if self.process.poll() is None:
+            self.process.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def call(self, method: str, **parameters: Any) -> dict:
+        """One command of the protocol; its result."""
+        self.count += 1
+        message = {"id": self.count, "method": method, "params": parameters}
+        if self.session:
+            message["sessionId"] = self.session
+        self.socket.send(json.dumps(message))
+        while True:
+            got = json.loads(self.socket.recv())
+            if got.get("id") == self.count:
+                assert "error" not in got, got
+                return got["result"]
+            self.events.append(got)
+
+    def open(self, file: Path, width: int = DESK, dark: bool = False) -> None:
+        """Loads a page from a file at ``width`` px and waits for it."""
+        scheme = "dark" if dark else "light"
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        self.call("Emulation.setEmulatedMedia", features=[feature])
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=900,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        self.events.clear()
+        self.call("Page.navigate", url=file.resolve().as_uri())
+        until = time.monotonic() + 120
+        while self.run("document.readyState") != "complete" and time.monotonic() < until:
+            time.sleep(0.05)
+
+    def run(self, script: str) -> Any:
+        """The value of an expression in the page, awaited; the page's own policy binds it not."""
+        got = self.call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in got, got["exceptionDetails"]
+        return got["result"].get("value")
+
+    def requests(self) -> list[str]:
+        """What the page asked for since it was opened, but itself and data: addresses."""
+        sent = [e["params"] for e in self.events if e.get("method") == "Network.requestWillBeSent"]
+        urls = [p["request"]["url"] for p in sent if p.get("type") != "Document"]
+        return [u for u in urls if not u.startswith("data:")]
+
+    def violations(self) -> list[str]:
+        """What axe-core finds wrong: rule, how grave, and where."""
+        self.run(axe().read_text(encoding="utf-8") + "; 1")
+        found = self.run("axe.run(document, {resultTypes: ['violations']})")["violations"]
+        return [
+            f"{v['id']} ({v['impact']}): {v['help']}: {n['target']} {n.get('failureSummary', '')}"
+            for v in found
+            for n in v["nodes"]
+        ]
+
+    def check_looks(self, file: Path, pictures: Path, name: str) -> None:
+        """In light and dark, on a phone and a desk: nothing hangs over, axe finds nothing, nothing
+        is fetched. Screenshots lie in ``pictures``."""
+        for width in (PHONE, DESK):
+            for dark in (False, True):
+                self.open(file, width, dark)
+                assert self.overflow() <= 0
+                assert self.violations() == []
+                assert self.requests() == []
+                self.picture(pictures / f"{name}-{width}-{'dark' if dark else 'light'}.png")
+
+    def overflow(self) -> int:
+        """By how many px the page is wider than the window."""
+        return self.run("document.documentElement.scrollWidth - window.innerWidth")
+
+    def picture(self, file: Path) -> None:
+        """A screenshot of the whole page."""
+        height = self.run("Math.min(document.documentElement.scrollHeight, 8000)")
+        width = self.run("window.innerWidth")
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        data = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)["data"]
+        file.write_bytes(base64.b64decode(data))
