@@ -467,16 +467,24 @@ def unet_gradients(answer, arguments, x, t, cond, seed):
     return found
 
 
+def unet_sizes(answer):
+    """The widths and the patch that the given constructor chooses where nothing else is asked."""
+    network = answer.UNet1d()
+    return {"patch": network.stem.patch, **{k: list(v.shape) for k, v in network.named_parameters()
+                                            if k.endswith("weight")}}  # fmt: skip
+
+
 @unet.cases
 def _(draw: Draw):
     small = {"channels": (8, 12, 12)}
 
     def case(
         name, group, *shape, patch=1, classes=None, told=True, driver=run_unet, dtype="float64",
-        more=small, tol=None,
+        more=small, tol=None, one_time=False,
     ):  # fmt: skip
         x = draw.normal(*shape, dtype=dtype)
         t = (draw.distinct(1, 40, shape[0]) / 50 + draw.uniform(0.001, 0.015, shape[0])).to(x.dtype)
+        t = float(t[0]) if one_time else t
         cond = draw.distinct(0, classes + 1, shape[0]) if classes and told else None
         more = {**more, "patch": patch, **({"classes": classes} if classes else {})}
         args = more, x, t, cond, draw.integers(0, 2**31)
@@ -489,6 +497,8 @@ def _(draw: Draw):
     yield case("patches of 4, 101 samples", "patches", 2, 1, 101, patch=4)
     yield case("patches of 3, two channels, 48 samples", "patches", 2, 2, 48, patch=3,
                more={**small, "in_channels": 2})  # fmt: skip
+    yield case("one time for all, 23 samples", "odd lengths", 2, 1, 23, one_time=True)
+    yield Case("sizes by themselves", driver=unet_sizes, group="patches")
     yield case("labels, 27 samples", "labels", 3, 1, 27, classes=5)
     yield case("labels left out", "labels", 2, 1, 18, classes=4, told=False, patch=2)
     yield case("gradients, 31 samples", "gradients", 2, 1, 31, patch=2, classes=3,

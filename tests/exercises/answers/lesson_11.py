@@ -26,11 +26,19 @@ from undiffuse.blocks import (
 )
 
 
+def of_calls(got, cases):
+    """Outcomes of the cases in which ``forward`` is called: one of 11.4 looks at sizes alone."""
+    return [o for o, case in zip(got, cases) if case.name != "sizes by themselves"]
+
+
 def crash_says(pattern):
-    """A ``detect`` for mistakes that crash in every case, the first with a message like this."""
+    """A ``detect`` for mistakes that crash in every call, the first with a message like this."""
 
     def detect(got, expected, cases):
-        return all(o.status == "error" for o in got) and bool(re.search(pattern, got[0].message))
+        calls = of_calls(got, cases)
+        return all(o.status == "error" for o in calls) and bool(
+            re.search(pattern, calls[0].message)
+        )
 
     return detect
 
@@ -1119,7 +1127,7 @@ class UNet1d(_Net):
     "skips-swapped-within-a-level",
     "The levels are right, but within a level the two skips have changed places: the first block "
     "of the way up takes what the block of the way down gave, the second what came in there.",
-    detect=lambda got, expected, cases: _norm_complains(got, "more"),
+    detect=lambda got, expected, cases: _norm_complains(of_calls(got, cases), "more"),
 )
 class UNet1d(_Net):
     def order(self, skips):
@@ -1159,7 +1167,7 @@ class UNet1d(_Net):
 @a_unet.misconception(
     "skips-added",
     "You add the skips. The blocks of the way up expect them beside h, as further channels.",
-    detect=lambda got, expected, cases: _norm_complains(got, "half"),
+    detect=lambda got, expected, cases: _norm_complains(of_calls(got, cases), "half"),
 )
 class UNet1d(_Net):
     def join(self, h, skip):
@@ -1170,7 +1178,7 @@ class UNet1d(_Net):
     "batch-axis",
     "The skips are joined along the batch (axis 0): twice as many sounds in place of more "
     "channels. Channels are axis 1.",
-    detect=lambda got, expected, cases: _norm_complains(got, "batch"),
+    detect=lambda got, expected, cases: _norm_complains(of_calls(got, cases), "batch"),
 )
 class UNet1d(_Net):
     def join(self, h, skip):
@@ -1181,7 +1189,7 @@ class UNet1d(_Net):
     "time-axis",
     "The skips are joined along the time (the last axis): a sound twice as long. Channels are "
     "axis 1.",
-    detect=lambda got, expected, cases: _norm_complains(got, "long"),
+    detect=lambda got, expected, cases: _norm_complains(of_calls(got, cases), "long"),
 )
 class UNet1d(_Net):
     def join(self, h, skip):
@@ -1189,7 +1197,7 @@ class UNet1d(_Net):
 
 
 def _norm_complains(got, of):
-    """Whether every case ends with a norm whose complaint about its input shows this mistake."""
+    """Whether every call ends with a norm whose complaint about its input shows this mistake."""
     found = [re.search(r"input of shape \[(\d+), (\d+), (\d+)\]", o.message) for o in got]
     # The first case: 2 sounds of 37 samples; 12 channels, 10 places at the coarsest level.
     return (
