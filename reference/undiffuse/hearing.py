@@ -21,7 +21,7 @@ from undiffuse.sources import MEL
 
 GRIFFIN_LIM = "griffin-lim"
 SHIPPED = "vocoder"
-CALLS = 25
+CALLS = 8
 
 
 def choose(
