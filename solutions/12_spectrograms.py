@@ -1300,7 +1300,7 @@ if talker is not None:
     print(why)
     if shipped_vocoder is not None:
         numbers["speech, vocoder"] = heard(talker, pictures_drawn, 0, shipped_vocoder)
-if fsdd is not None:
+elif fsdd is not None:
     pictures_drawn = drawn(talkers[WAYS[0]][0], (1, 64, CLIP // HOP + 1), wanted, 0)
     made = to_waves(pictures_drawn, 0)
     numbers["of this notebook, Griffin-Lim"] = F.pad(made, (0, 8192 - made.shape[1]))[:, None]
@@ -1619,7 +1619,11 @@ else:
         ("family heard as asked", "accuracy"),
         ("FD", "fd"),
     ):
-        print(f"  {title:28} {mine[key]:.3g}, real notes {real_ones[key]:.3g}")
+        here, there = (
+            "not told" if (v := figures.get(key)) is None else f"{v:.3g}"
+            for figures in (mine, real_ones)
+        )
+        print(f"  {title:28} {here}, real notes {there}")
 
 # %% [markdown] tags=["remark"]
 # Which of your four guesses were off? You want to make the sound of rain, of a flute, of a news
