@@ -979,8 +979,9 @@ else:
             far = measured["lsd_db"]
             print(f"  {way:30} {sum(far) / len(far):.2f} dB ({min(far):.2f} to {max(far):.2f}), "
                   f"real-time factor {measured['real_time_factor']:.3g}")  # fmt: skip
-    nearer = "nearer to" if card["nearer_than_griffin_lim"] else "not nearer to"
-    print(f"The shipped vocoder is {nearer} recordings than Griffin-Lim, in every seed and split.")
+    nearer = "" if card["nearer_than_griffin_lim"] else "not "
+    print(f"The shipped vocoder is {nearer}nearer to recordings than the best of Griffin-Lim in "
+          "every seed of both splits.")  # fmt: skip
 
 # %% [markdown]
 # ## Is that a seven? Who says so?
