@@ -993,18 +993,27 @@ if card is None:
     print("This copy has no checkpoint called drums, or nothing measured of it: nothing to compare")
     print("with. course train drums makes one (hours), or go on without.")
 else:
-    of_50 = card["samplers"]["ddim_50"]["seeds"]
-    print(f"{'':28}{'five minutes':>22}{'shipped':>22}{'real, held out':>17}")
-    for title, key, attribute, floor in (
-        ("recognised as asked", "accuracy", "accuracy", card["floor"]["accuracy"]),
-        ("FD", "fd", "fd", card["floor"]["fd"]),
-        ("recall", "recall", "recall", card["floor"]["recall"]),
-    ):
-        yours = spread([getattr(q, attribute) for q in found])
-        print(f"{title:28}{yours:>22}{spread([q[key] for q in of_50]):>22}{floor:>17.2f}")
+    of_50, real = card["samplers"]["ddim_50"], card["floor"]
+    table = {
+        "recognised as asked": ([q.accuracy for q in found], "accuracy"),
+        "FD": ([q.fd for q in found], "fd"),
+        "recall": ([q.recall for q in found], "recall"),
+    }
+    lines = [
+        (title, yours, [q[key] for q in of_50["seeds"]], real[key])
+        for title, (yours, key) in table.items()
+    ]
+    for part in ("0.01", "0.05"):
+        yours = [q.nearness["samples"][part] for q in found]
+        its = [q["nearness"]["samples"][part] for q in of_50["seeds"]]
+        lines.append((f"nearest {float(part):.0%} to train", yours, its, real["nearness"][part]))
+    print(f"{'':22}{'five minutes':>24}{'shipped':>24}{'real, held out':>18}")
+    for title, yours, its, reals_get in lines:
+        print(f"{title:22}{spread(yours):>24}{spread(its):>24}{reals_get:>18.2f}")
     seeds = ", ".join(map(str, card["seeds"]))
-    print(f"shipped: n = {card['n']}, seeds {seeds}, 50 calls, guidance {card['guidance']}")
-    print(f"five minutes: n = {found[0].n}, {CALLS} calls, guidance {recipe.guidance}")
+    print(f"shipped: n = {card['n']}, seeds {seeds}, {of_50['calls']} calls, guidance "
+          f"{card['guidance']}; five minutes: n = {found[0].n}, seeds "
+          f"{', '.join(map(str, SEEDS))}, {CALLS} calls, guidance {recipe.guidance}")  # fmt: skip
     if card["n"] != found[0].n:
         print("(The counts differ, and so do the floors of FD: compare it with care.)")
 
