@@ -825,7 +825,7 @@ class GatedResBlock1d(_Gated):
 
 @a_block.misconception(
     "padded-by-one",
-    "You pad by 1 on each side, whatever the dilation. With taps that are `dilation` apart, a "
+    "You pad by 1 on each side, whatever the dilation. With weights that are `dilation` apart, a "
     "kernel of 3 reaches `dilation` samples to each side.",
     detect=lambda got, expected, cases: (
         [o.status for o in got[:3]] == ["error", "error", "ok"]
@@ -871,7 +871,7 @@ class GatedResBlock1d(_Gated):
 
 @a_block.misconception(
     "dilation-ignored",
-    "Your convolution has its taps side by side: a stack of such blocks sees a few samples, where "
+    "Your convolution has its weights side by side: a stack of such blocks sees a few samples, where "
     "dilated ones see thousands.",
 )
 class GatedResBlock1d(_Gated):
