@@ -360,8 +360,8 @@ gated_block = Exercise(
     hints=(
         "Follow the drawing. The embedding becomes (B, channels); to meet (B, channels, L) it "
         "needs an axis of length 1 at its end.",
-        "How far does a kernel of 3 reach to each side, if its weights are `dilation` apart? So many "
-        "zeros are needed there, left and right: torch.nn.functional.pad(x, (left, right)).",
+        "How far does a kernel of 3 reach to each side, if its weights are `dilation` apart? So "
+        "many zeros are needed there, left and right: torch.nn.functional.pad(x, (left, right)).",
         "h.chunk(2, dim=1) cuts the channels in two halves. The first goes through tanh and "
         "carries the content, the second through sigmoid and says how much of it passes.",
         "Two results: what the next block gets, and the skip. Only the first has x in it, and "

@@ -871,8 +871,8 @@ class GatedResBlock1d(_Gated):
 
 @a_block.misconception(
     "dilation-ignored",
-    "Your convolution has its weights side by side: a stack of such blocks sees a few samples, where "
-    "dilated ones see thousands.",
+    "Your convolution has its weights side by side: a stack of such blocks sees a few samples, "
+    "where dilated ones see thousands.",
 )
 class GatedResBlock1d(_Gated):
     def forward(self, x, emb, cond=None):
