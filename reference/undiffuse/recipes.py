@@ -31,6 +31,7 @@ SCHEDULES = {
     "sigmoid": _sigmoid,
     "flow": flow_schedule,
 }
+OCTAVE = 12  # semitones
 DESIGNS = {
     "unet": UNet,
     "wavenet": wavenets.WaveNet1d,
@@ -69,10 +70,12 @@ class Recipe:
     nothing else is asked for; 1 is none. guidance_interval: the times, [lo, hi] in [0, 1], between
     which they are guided (``guidance.guidance_interval``). shift, flip: augmentation of images
     (``training.augment``). shift, gain, polarity: of sound (``sound.augment_audio``): at most so
-    many samples later and so many dB quieter, and whether it may be turned upside down. scale: the
-    network learns scale * x, and ``draw.draw`` divides by it again. A schedule that is made for
-    data of about unit variance, as images are, drowns quiet ones for most of its times (Chen 2023,
-    "On the importance of noise scheduling", input scaling); scaling by c moves log SNR by 2 log c.
+    many samples later and so many dB quieter, and whether it may be turned upside down.
+    transpose: notes are also learned at keys so many semitones higher
+    (``sources.with_transposed``). scale: the network learns scale * x, and ``draw.draw`` divides by
+    it again. A schedule that is made for data of about unit variance, as images are, drowns quiet
+    ones for most of its times (Chen 2023, "On the importance of noise scheduling", input scaling);
+    scaling by c moves log SNR by 2 log c.
     seconds: if above 0, ``steps`` is replaced by what the machine does in this time.
     validate_every, sample_every: steps between looks at the validation loss by noise level, and at
     samples; 0 for never; they change nothing in the run. precision: "float32", "bfloat16" (the
@@ -106,6 +109,7 @@ class Recipe:
     flip: bool = False
     gain: float = 0.0
     polarity: bool = False
+    transpose: tuple[int, ...] = ()
     scale: float = 1.0
     seed: int = 0
     validate_every: int = 0
@@ -143,6 +147,9 @@ class Recipe:
             if not fits(getattr(self, key)):
                 raise RecipeError(f"{key} = {getattr(self, key)!r}; a number {range_} is wanted")
         object.__setattr__(self, "guidance_interval", _times(self.guidance_interval))
+        object.__setattr__(self, "transpose", _semitones(self.transpose))
+        if self.transpose and not self.source.factors:
+            raise RecipeError(f"transpose is for sounds with a key, and {self.data} has none")
         if self.flip and self.source.kind != "image":
             raise RecipeError(f"flip = true is for images, and {self.data} is sound")
         for key in ("gain", "polarity"):
@@ -202,6 +209,17 @@ def _times(given: Any) -> tuple[float, float]:
             f"guidance_interval = {given!r}; two times are wanted, [lo, hi] with 0 <= lo < hi <= 1"
         )
     return lo, hi
+
+
+def _semitones(given: Any) -> tuple[int, ...]:
+    """Whole numbers other than 0, each once."""
+    fits = isinstance(given, list | tuple) and len(set(given)) == len(given)
+    if not fits or not all(type(k) is int and k and abs(k) <= OCTAVE for k in given):
+        raise RecipeError(
+            f"transpose = {given!r}; whole numbers of semitones are wanted, from {-OCTAVE} to "
+            f"{OCTAVE}, without 0, each once"
+        )
+    return tuple(given)
 
 
 def _refuse_unknown(given: Any, known: Iterable[str] | None, where: str) -> None:

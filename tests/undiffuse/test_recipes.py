@@ -43,7 +43,7 @@ def test_unknown_entry_of_the_network_or_schedule():
         ("seconds", "long"), ("shift", 1.5), ("n", 0), ("network", [8, 16]), ("seed", "a"),
         ("lr", float("nan")), ("validate_every", -1), ("sample_every", 1.5), ("precision", "half"),
         ("guidance_interval", [0.8, 0.2]), ("guidance_interval", [0, 1.5]),
-        ("guidance_interval", 0.5), ("guidance_interval", ["a", "b"]),
+        ("transpose", [2]), ("transpose", 3), ("guidance_interval", 0.5), ("guidance_interval", ["a", "b"]),
         ("guidance_interval", [float("nan"), 1]), ("guidance_interval", [0, 0.5, 1]),
     ],
 )  # fmt: skip
@@ -102,3 +102,12 @@ def test_presets_of_wavenets_are_written_out():
     )
     assert recipe.network["design"] == "wavenet" and recipe.network["channels"] == 8
     assert recipe.make_network((1, 64)).null == 8
+
+
+def test_transpose_is_for_notes():
+    assert Recipe(name="n", data="notes", transpose=[-2, 3]).transpose == (-2, 3)
+    for wrong in ([0], [1, 1], [13], [1.0], "12", True):
+        with pytest.raises(RecipeError, match="whole numbers of semitones"):
+            Recipe(name="n", data="notes", transpose=wrong)
+    with pytest.raises(RecipeError, match="sounds with a key, and drums has none"):
+        Recipe(name="n", data="drums", transpose=[2])
