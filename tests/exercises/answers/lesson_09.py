@@ -230,7 +230,7 @@ def random_affine(x, generator=None, rotate=10.0, scale=0.1, shift=2.0, shear=0.
 
 @a_affine.misconception(
     "wraps",
-    "What leaves at one edge comes in at the other. Outside of the image there is nothing but fill.",
+    "What leaves at one edge comes in at the other. Outside of the image there is only fill.",
 )
 def random_affine(x, generator=None, rotate=10.0, scale=0.1, shift=2.0, shear=0.0, fill=-1.0):
     told, u = _draw(x, generator, rotate, scale, shift, shear)
