@@ -213,6 +213,8 @@ def write_results(
 ) -> dict[str, dict[str, Any]]:
     """Concludes, shows each result as a table and, with ``folder``, writes NAME.json and NAME.png.
 
+    folder: "" writes nothing; None leaves it to ``record``.
+
     Besides what ``results.record`` keeps: the command, how many runs there were, their seconds, and
     on which machines and with which versions they were measured, which may be others than the
     machine that gathers them.
@@ -241,7 +243,7 @@ def write_results(
         results[name] = result
         drawn = experiment.figure(name, result) if experiment.figure else None
         if drawn:
-            _show(drawn, None if folder is None else Path(folder) / f"{name}.png")
+            _show(drawn, Path(folder) / f"{name}.png" if folder else None)
     return results
 
 
