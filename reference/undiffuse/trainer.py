@@ -260,7 +260,7 @@ def begin(recipe: Recipe, model: nn.Module, read: bool = True) -> None:
             add_lora(model, recipe.lora)
     except ValueError as error:
         raise RecipeError(str(error)) from None
-    if not any(p.requires_grad for p in model.parameters()):
+    if recipe.freeze and not any(p.requires_grad for p in model.parameters()):
         raise RecipeError(f"freeze = {list(recipe.freeze)}: nothing is left to learn")
 
 
