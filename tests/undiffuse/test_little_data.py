@@ -15,10 +15,10 @@ def look(fd, near=1.0, unseen=0.2, step=100):
             "recall": 0.5, "real recall": 0.8, "accuracy": 0.9, "memorisation": near}  # fmt: skip
 
 
-def outcomes(fd, near=None, spread=0.02):
+def outcomes(fd, near=None, spread=0.02, budget="full"):
     """run -> figures, where fd[way] is FD by count; three seeds a little apart."""
     found = {}
-    for run in little.runs("full"):
+    for run in little.runs(budget):
         value = fd.get(run.way, fd["plain"])[little.COUNTS.index(run.count)]
         value *= 1 + spread * run.seed
         ratio = (near or {}).get(run.way, 1.0)
@@ -86,6 +86,16 @@ def test_more_data_where_nothing_else_helps():
     assert not made["C4-digits"]["bar"]["met"]
     assert made["C7-few-digits"]["verdict"].startswith("not separable at this size")
     assert made["C8-few-digits"]["verdict"].startswith("not separable at this size")
+
+
+def test_the_small_budget_names_no_winner():
+    """One seed separates nothing."""
+    fd = {"plain": PLAIN, "told": (1.0, 1.0, 1.0, 1.0)}
+    made = little.conclude(outcomes(fd, budget="small"))
+    assert "best of all ways at 200: not separable at this size" in made["C4-digits"]["verdict"]
+    assert made["C7-few-digits"]["verdict"].startswith("not separable at this size")
+    for name, result in made.items():
+        assert little.figure(name, result)[1]
 
 
 def test_augmentation_may_help_few_and_harm_many():

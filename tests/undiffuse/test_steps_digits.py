@@ -9,7 +9,7 @@ from undiffuse.experiments import steps_digits as steps
 from undiffuse.results import load_results
 
 
-def outcomes(curve):
+def outcomes(curve, budget="full"):
     """run -> figures, FD / floor being curve(solver, calls); seeds a little apart."""
     return {
         run: {
@@ -19,7 +19,7 @@ def outcomes(curve):
             "floor": 0.3,
             "floor_recall": 0.85,
         }
-        for run in steps.runs("full")
+        for run in steps.runs(budget)
     }
 
 
@@ -33,7 +33,7 @@ def test_runs():
     assert {r.calls for r in runs if r.solver == "DDPM"} == {3, 5, 10, 20, 50, 100}
     assert {r.calls for r in runs if r.solver == "DDIM"} == {3, 5, 10, 20, 50}
     small = steps.runs("small")
-    assert {r.calls for r in small} == {3, 10, 50} and {r.seed for r in small} == {0}
+    assert {r.calls for r in small} == {3, 10, 50} and {r.seed for r in small} == {0, 1}
 
 
 def test_result_has_what_the_shipped_one_of_its_kind_would():
@@ -45,6 +45,11 @@ def test_result_has_what_the_shipped_one_of_its_kind_would():
     assert row["lowest"] < row["FD / floor"] < row["highest"]
     assert made["verdict"].startswith("true up to a point")
     assert made["few_steps"]["met"] == (made["few_steps"]["ratio"] <= steps.WITHIN)
+
+
+def test_the_small_budget_concludes():
+    (made,) = steps.conclude(outcomes(falling, "small")).values()
+    assert made["verdict"] and made["calls"]["DDPM"] == (3, 10, 50)
 
 
 def test_few_steps_that_cost_too_much():

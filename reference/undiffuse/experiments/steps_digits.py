@@ -63,9 +63,9 @@ def drawings(
 
 
 def runs(budget: str) -> list[Drawing]:
-    """Small: a few digits with few calls, one seed. GPU: as full, on the GPU."""
+    """Small: a few digits with few calls, two seeds. GPU: as full, on the GPU."""
     if budget == "small":
-        return drawings(count=20, seeds=(0,), calls=(3, 10, 50))
+        return drawings(count=20, seeds=(0, 1), calls=(3, 10, 50))
     return drawings(device="cuda" if budget == "gpu" else "cpu")
 
 
