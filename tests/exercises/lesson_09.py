@@ -355,11 +355,12 @@ def go_on(answer, model, patterns, x, kind):
 
 
 def statistics(answer, model, patterns, x):
-    """What the BatchNorm layer keeps and gives, after the network was put into training mode."""
+    """What the BatchNorm layer keeps and gives, right away and once training mode is set again."""
     answer.freeze(model, patterns)
     found = []
-    for _ in range(2):
-        model.train()
+    for again in (False, True):
+        if again:
+            model.train()
         out = model(x)
         found.append({"out": out.detach(), "mean": model[1].running_mean.clone(),
                       "variance": model[1].running_var.clone()})  # fmt: skip
