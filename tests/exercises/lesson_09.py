@@ -559,6 +559,7 @@ def _(draw: Draw):
     yield case("up, and down again", "patience", (5, 2, 3, 4, 1, 0, 3), (1,) * 7)
     yield case("in a row, and not in all", "patience", (6, 3, 5, 2, 4, 5, 1, 4, 0), (1,) * 9)
     yield case("equal is no better", "patience", (2, 1, 1, 1, 1, 0), (1,) * 6)
+    yield case("less and less bad", "patience", (5, 1, 4, 3, 2, 0), (1,) * 6)
     yield case("little patience", "patience", (4, 1, 2, 0, 3), (1,) * 5, patience=1)
     yield case("much patience", "patience", (4, 1, 2, 3, 2, 0), (1,) * 6, patience=5)
     yield case("copies, while the loss still falls", "copies", (4, 3, 2, 1, 0), (1, 1, 1, 0, 0))
