@@ -453,8 +453,7 @@ class LoRAConv(nn.Module):
                                    base.padding, base.dilation, **like)  # fmt: skip
             self.up = type(base)(rank, base.out_channels, 1, **like)
         nn.init.zeros_(self.up.weight)
-        for p in base.parameters():
-            p.requires_grad_(False)
+        base.requires_grad_(False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # BEGIN SOLUTION
