@@ -155,7 +155,8 @@ rows = [i[labels[i].argsort(stable=True)] for i in chosen]
 fig = plots.image_grid(torch.cat([digits[r] for r in rows]), columns=25)
 plots.show(
     fig,
-    alt="Two sets of fifty handwritten digits, five or so of each class. The lower ones are others than the upper ones.",
+    alt="Two sets of fifty handwritten digits, five or so of each class. The lower ones are others "
+    "than the upper ones.",
     caption="All that two models of 50 digits will ever see of handwriting: seed 0 above, seed 1 "
     "below.",
 )
