@@ -9,7 +9,8 @@ What lives here, from the bottom up:
 - ``data``, ``downloads``: images with their cards; ``plots``, ``palette``: pictures of all of it
 - ``sound``, ``resampling``, ``transforms``: clips of sound, and their spectrograms and back;
   ``sound_metrics``: what is measured on them; ``listen``: players and pictures for notebooks
-- ``results``: measured figures, shown and kept
+- ``subsets``, ``affine``, ``finetune``, ``stopping``: what helps where data are few
+- ``results``: measured figures, shown and kept; ``experiments``: what measures claims, run by run
 
 Nothing is imported until it is used: ``import undiffuse`` costs no torch.
 """
