@@ -34,7 +34,8 @@ class UNet(nn.Module):
     levels self-attention follows each block. patch: see ``PatchStem``. classes: number of labels,
     None for a network without. dims: 1 for (B, C, L), 2 for (B, C, H, W). factors: where a label
     says several things, how many values each has (``FactoredConditioner``); their product must be
-    ``classes``.
+    ``classes``. separable: residual blocks and changes of size use ``DepthwiseSeparable``
+    convolutions, which do a fraction of the arithmetic.
 
     forward(x, t, cond=None): t (B,) or a number, continuous time in [0, 1]; cond (B,) int64
     labels, where ``self.null`` (the number of classes) means none, as does None. Any size that
@@ -54,6 +55,7 @@ class UNet(nn.Module):
         dropout: float = 0.0,
         emb_dim: int | None = None,
         factors: tuple[int, ...] | None = None,
+        separable: bool = False,
     ) -> None:
         super().__init__()
         if dims not in CONV:
@@ -75,6 +77,8 @@ class UNet(nn.Module):
             "dropout": dropout,
             "emb_dim": emb_dim,
         }
+        if separable:
+            self.config["separable"] = True
         conv = CONV[dims]
         emb_dim = emb_dim or 4 * channels[0]
         self.dims, self.emb_dim, self.time_dim = dims, emb_dim, channels[0]
@@ -93,7 +97,7 @@ class UNet(nn.Module):
         self.conv_in = conv(folded, channels[0], 3, padding=1)
 
         def block(inside: int, outside: int, level: int) -> nn.ModuleList:
-            parts: list[nn.Module] = [ResBlock(inside, outside, emb_dim, dims, dropout)]
+            parts: list[nn.Module] = [ResBlock(inside, outside, emb_dim, dims, dropout, separable)]
             if attention[level]:
                 parts.append(SelfAttention(outside, heads, dims))
             return nn.ModuleList(parts)
@@ -108,10 +112,13 @@ class UNet(nn.Module):
                 skips.append(width)
             self.down.append(stage)
             if level < len(channels) - 1:
-                self.downsample.append(Downsample(width, dims=dims))
+                self.downsample.append(Downsample(width, dims=dims, separable=separable))
                 skips.append(width)
         self.mid = nn.ModuleList(
-            [ResBlock(width, width, emb_dim, dims, dropout), ResBlock(width, width, emb_dim, dims)]
+            [
+                ResBlock(width, width, emb_dim, dims, dropout, separable),
+                ResBlock(width, width, emb_dim, dims, separable=separable),
+            ]
         )
         self.up, self.upsample = nn.ModuleList(), nn.ModuleList()
         for level in reversed(range(len(channels))):
@@ -121,7 +128,7 @@ class UNet(nn.Module):
                 width = channels[level]
             self.up.append(stage)
             if level:
-                self.upsample.append(Upsample(width, dims=dims))
+                self.upsample.append(Upsample(width, dims=dims, separable=separable))
         self.norm_out = group_norm(width)
         self.conv_out = zero_init_(conv(width, folded, 3, padding=1))
 
