@@ -48,9 +48,10 @@ def consistency_skip(
             f"sigma_data must be above 0 and sigma_min at least 0, got {sigma_data}, {sigma_min}"
         )
     value = level.double()
-    if not (value >= sigma_min * (1 - 1e-6)).all():
+    low = float(torch.tensor(sigma_min, dtype=level.dtype))  # as t has it, so that they can meet
+    if not (value >= low * (1 - 1e-6)).all():
         raise ValueError(f"t must be at least sigma_min = {sigma_min:g}, got {value.min():g}")
-    beyond = (value - sigma_min).clamp(min=0)
+    beyond = (value - low).clamp(min=0)
     skip = sigma_data**2 / (beyond**2 + sigma_data**2)
     out = sigma_data * beyond / (sigma_data**2 + value**2).sqrt()
     return skip.to(level.dtype), out.to(level.dtype)

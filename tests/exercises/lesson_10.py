@@ -94,9 +94,16 @@ def count_network(answer, model, shape, inputs):
     model.train()
     first, second = (answer.model_flops(model, shape, *inputs) for _ in range(2))
     left = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+    training = model.training
     model.eval()
     answer.model_flops(model, shape, *inputs)
-    return {"flops": first, "again": second, "hooks left": left, "training": model.training}
+    return {
+        "flops": first,
+        "again": second,
+        "hooks left": left,
+        "training kept": training,
+        "evaluating kept": not model.training,
+    }
 
 
 @flops.cases
@@ -404,7 +411,11 @@ def there_and_back(answer, patch, x):
     module = answer.PatchStem(patch)
     kept = x.clone()
     folded = module.fold(x)
-    return {"folded": folded, "back": module.unfold(folded, x.shape[2:]), "given": x == kept}
+    return {
+        "folded": folded,
+        "back": module.unfold(folded, x.shape[2:]),
+        "given": bool((x == kept).all()),
+    }
 
 
 @stem.cases
