@@ -239,13 +239,13 @@ def separable(kind):
                 out_channels if kind == "first-across" else in_channels,
                 out_channels if kind in ("no-pointwise", "first-across") else in_channels,
                 kernel,
-                1 if kind in ("stride-at-the-point", "no-stride") else stride,
+                1 if kind == "no-stride" else stride,
                 pad,
                 groups=out_channels if kind == "first-across" else groups,
                 bias=kind == "two-biases",
             )
             if kind != "no-pointwise":
-                late = stride if kind in ("stride-at-the-point", "stride-twice") else 1
+                late = stride if kind == "stride-twice" else 1
                 wide = kind == "wide-pointwise"
                 self.pointwise = conv(
                     in_channels,
@@ -280,8 +280,6 @@ for name, says in (
     ("no-padding", "Your depthwise layer has no padding, so that the borders are lost. kernel // 2 "
      "at each side keeps the size."),
     ("padding-of-three", "Your padding is 1, which keeps the size for a kernel of 3 only."),
-    ("stride-at-the-point", "The stride is in the pointwise layer. Then the depthwise one computes "
-     "places that are thrown away: put it there."),
     ("stride-twice", "Both layers have the stride, and the size is divided by it twice."),
     ("no-stride", "The stride is not used."),
     ("two-biases", "Both layers have a bias. The pointwise layer turns the first one into a "
