@@ -1,4 +1,4 @@
-"""Distil the shipped digits to few calls, and measure what that costs: data/results/C5-distilled.json
+"""Distil the shipped digits to few calls, and measure it: data/results/C5-distilled.json
 
     python data/build/distil_checkpoints.py --out runs/distilled          # train and show
     python data/build/distil_checkpoints.py --out runs/distilled --write  # and write the results
