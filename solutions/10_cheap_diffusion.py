@@ -26,6 +26,7 @@
 # 08.
 
 # %% tags=["setup"]
+import itertools
 import math
 
 import torch
@@ -48,7 +49,8 @@ from undiffuse.results import load_results, record
 #    digits be drawn that a classifier's features hardly tell from those? My guess:
 # 3. Weights of eight bits in place of thirty-two: how much faster, how much smaller, how much
 #    worse? My guess:
-# 4. CPU seconds for one digit, with the cheapest setting that is still good: 1, 0.1, 0.01? My guess:
+# 4. CPU seconds for one digit, with the cheapest setting that is still good: 1, 0.1, 0.01?
+#    My guess:
 
 # %% [markdown]
 # ## What does a call cost?
@@ -520,8 +522,8 @@ fig = plots.curves(
 )
 plots.show(
     fig,
-    alt="Two curves over the noise level from 0.02 to 100. c_skip starts at 1 and falls to 0 around "
-    "level 1, c_out starts at 0 and rises to 1.",
+    alt="Two curves over the noise level from 0.02 to 100. c_skip starts at 1 and falls to 0 "
+    "around level 1, c_out starts at 0 and rises to 1.",
     caption="Little noise: the input passes. Much noise: the network says everything.",
 )
 
@@ -799,7 +801,7 @@ cheapest = min(good, key=lambda r: r["CPU seconds a sample"])
 dearest = max(rows, key=lambda r: r["CPU seconds a sample"])
 by_calls = sorted((r for r in rows if r["setting"].startswith("DDIM")), key=lambda r: r["calls"])
 gains = [
-    f"{a['calls']} to {b['calls']}" for a, b in zip(by_calls, by_calls[1:]) if b["to"] < a["from"]
+    f"{a['calls']} to {b['calls']}" for a, b in itertools.pairwise(by_calls) if b["to"] < a["from"]
 ]
 verdict = (
     "C2: FD falls beyond the spread of the seeds "

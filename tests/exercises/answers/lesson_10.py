@@ -517,9 +517,6 @@ def target(kind):
         k = s_next / s
         if kind == "ratio-inverted":
             k = s / s_next
-        if kind == "from-the-middle":
-            k = s_next / s_mid
-            return (x_next - k * x_mid) / (a_next - k * a_mid)
         if kind == "not-divided":
             return x_next - k * x_t
         if kind == "sign":
@@ -554,8 +551,6 @@ for name, says in (
      "first step."),
     ("where-it-arrives", "You return the point at t_next. A student predicts x0: which x0 leads to "
      "that point in one step?"),
-    ("from-the-middle", "You solve for the step from t_mid to t_next, and get the second estimate "
-     "back. The student starts at x_t, at time t."),
     ("not-divided", "You take out k x_t, and forget to divide by the factor of x0 in the step, "
      "alpha(t_next) - k alpha(t)."),
     ("sign", "The signs before k are the wrong way: k x_t is taken from the end point, and k "
@@ -853,8 +848,6 @@ def guiding(kind):
             one, none = none, one
         if kind == "other-convention":
             return one + scale * (one - none)
-        if kind == "from-the-condition":
-            return one + scale * (none - one)
         if kind == "difference-only":
             return scale * (one - none)
         if kind == "label-only":
@@ -868,13 +861,11 @@ for name, says in (
     ("two-calls", "The prediction is right, but the network is called twice. One call on a batch "
      "of twice the size does the same work with less waiting: half the calls on a GPU's queue, "
      "better use of the cores."),
-    ("halves-swapped", "The halves are exchanged: what you take for the answer with labels is the "
-     "one without. Guidance then leads *away* from the class."),
+    ("halves-swapped", "You go from the answer with the label towards the one without: either the "
+     "halves are exchanged, or the two in the formula. Guidance then leads *away* from the class."),
     ("other-convention", "You start from the answer with the label and add scale times the "
      "difference: that is the convention with w = scale - 1. Here scale 1 is plain conditional "
      "sampling."),
-    ("from-the-condition", "You start from the answer with the label, and go towards the one "
-     "without. Guidance goes the other way."),
     ("difference-only", "You return scale times the difference. It is added to the answer without "
      "label."),
     ("label-only", "You return the answer with the label: scale is not used."),
@@ -1089,8 +1080,8 @@ for name, says in (
      "optimiser."),
     ("gradients-pile-up", "Gradients are never set to zero, and each step uses the sum of all so "
      "far."),
-    ("always-all", "Every step uses all images. A batch of the given size is to be drawn: from "
-     "the second image set on, all of them do not fit."),
+    ("always-all", "Every step uses all images. A batch of the size that is asked for is to be "
+     "drawn: with thousands of images a step on all of them takes minutes."),
     ("sum-of-squares", "Your loss is the sum of squares. The mean is asked for."),
     ("absolute", "Your loss is the mean absolute error. The mean of squares is asked for."),
 ):  # fmt: skip
