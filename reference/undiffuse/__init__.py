@@ -9,6 +9,8 @@ What lives here, from the bottom up:
 - ``data``, ``downloads``: images with their cards; ``plots``, ``palette``: pictures of all of it
 - ``sound``, ``resampling``, ``transforms``: clips of sound, and their spectrograms and back;
   ``sound_metrics``: what is measured on them; ``listen``: players and pictures for notebooks
+- ``distillation``, ``consistency``: students that need few calls; ``latents``: diffusion on codes;
+  ``costs``, ``quantising``: what a call costs, and weights of eight bits
 - ``results``: measured figures, shown and kept
 
 Nothing is imported until it is used: ``import undiffuse`` costs no torch.
