@@ -734,6 +734,9 @@ for name, (network, way) in settings.items():
 
 
 # %% tags=["figure"]
+from matplotlib.ticker import NullLocator
+
+
 def cost_figure(shown: list[dict], title: str):
     """FD over the floor against CPU seconds, the front joined by a line."""
     points = torch.tensor([[r["CPU seconds a sample"], r["FD / floor"]] for r in shown])
@@ -760,6 +763,13 @@ def cost_figure(shown: list[dict], title: str):
         ax.plot(seconds, ratio, "o", color="0.4", markersize=4, zorder=2)
         ax.annotate(r["setting"], (seconds, ratio), xytext=(5, 4), textcoords="offset points",
                     fontsize=7)  # fmt: skip
+    steps = [m * 10.0**e for e in range(-4, 3) for m in (1, 2, 5)]
+    for axis, values in ((ax.xaxis, points[:, 0]), (ax.yaxis, points[:, 1])):
+        low, high = 0.8 * min(float(values.min()), 1.0 if axis is ax.yaxis else 1e9), values.max()
+        ticks = [v for v in steps if low <= v <= high]
+        axis.set_ticks(ticks, [f"{v:g}" for v in ticks])
+        axis.set_minor_locator(NullLocator())
+    ax.set_xlim(right=2.2 * float(points[:, 0].max()))  # room for names
     return fig, [shown[i]["setting"] for i in best.tolist()]
 
 
