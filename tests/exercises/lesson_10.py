@@ -536,7 +536,7 @@ codec = Exercise(
         "fit is the training loop of 05.2 with another loss: how far is decode(encode(x)) from x? "
         "Only when it is done is the scale worth setting.",
     ),
-    library=("undiffuse.latents",),
+    library=("undiffuse.latents.LatentCodec",),
 )
 
 
