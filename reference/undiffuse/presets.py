@@ -90,7 +90,7 @@ def flops_per_call(
     model.eval()
     try:
         with FlopCounterMode(display=False) as counter:
-            model(torch.zeros(1, *shape, device=device), 0.5, cond)
+            model(torch.zeros(1, *shape, device=device), 0.5, *(() if cond is None else (cond,)))
     finally:
         model.train(was_training)
     return counter.get_total_flops()
