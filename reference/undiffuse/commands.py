@@ -198,15 +198,23 @@ def sample(
         str, typer.Argument(help="A shipped checkpoint (digits), or a .safetensors file.")
     ],
     count: Annotated[int, typer.Option(min=1, help="How many.")] = 16,
-    calls: Annotated[int, typer.Option(min=1, help="Network calls a sample, at most.")] = 20,
+    calls: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Network calls a sample, at most [default: 20; a distilled network has its own "
+            "number].",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The .npz file to write.")] = None,
     solver: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="dpmpp_2m, dpmpp_2m_sde, ddim, euler, heun, ancestral, ddpm or euler_maruyama."
+            help="dpmpp_2m, dpmpp_2m_sde, ddim, euler, heun, ancestral, ddpm or euler_maruyama "
+            "[default: dpmpp_2m; a distilled network is its own solver]."
         ),
-    ] = "dpmpp_2m",
+    ] = None,
     guidance: Annotated[
         float | None,
         typer.Option(
@@ -282,8 +290,9 @@ def sample(
             raise CommandError(f"{found.name} makes no spectrograms: --vocoder is for these", USAGE)
         voice, by = hearing.choose(vocoder, find_device(device)) if kind == "mel" else (None, "")
         chosen = None if label is None else label_of(label, found)
-        sampling.steps_for(solver, calls)
-        with bar(calls * count, found.name, "call") as shown:
+        sampling.steps_for(solver or draw.SOLVER, calls or draw.CALLS)
+        made = calls or found.recipe.distilled.get("calls", draw.CALLS)
+        with bar(made * count, found.name, "call") as shown:
             samples, labels = draw.draw(
                 found,
                 count,

@@ -36,6 +36,7 @@ DATA = tuple(SOURCES)
 PREDICTIONS = ("eps", "x0", "v")
 WEIGHTS = ("uniform", "min-snr")
 PRECISIONS = ("auto", "float32", "bfloat16")
+DISTILLED = ("progressive", "consistency")
 
 
 class RecipeError(ValueError):
@@ -77,6 +78,9 @@ class Recipe:
     validate_every, sample_every: steps between looks at the validation loss by noise level, and at
     samples; 0 for never; they change nothing in the run. precision: "float32", "bfloat16" (the
     network alone, by autocast) or "auto", which is bfloat16 on CUDA and float32 elsewhere.
+    distilled: of a network that learnt from another one's samples, not from data: the teacher's
+    name, the method ("progressive", "consistency"), the calls that it makes, and what else is told;
+    ``distillation`` fills it in, and ``draw.draw`` goes by it.
     Entries of the wrong kind, out of range or unknown raise RecipeError.
     """
 
@@ -117,6 +121,7 @@ class Recipe:
     validate_every: int = 0
     sample_every: int = 0
     precision: str = "auto"
+    distilled: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key, known in (
@@ -160,6 +165,7 @@ class Recipe:
             raise RecipeError(f"sample_every: {self.data} has no samples to draw without a mel")
         self._check_beginning()
         self._check_affine()
+        _check_distilled(self.distilled)
         _refuse_unknown(self.network, None, "network")
         design = self.network.get("design", "unet")
         if design not in DESIGNS:
@@ -227,6 +233,22 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for logs and checkpoints."""
         return asdict(self)
+
+
+def _check_distilled(told: Any) -> None:
+    if told == {}:
+        return
+    calls = told.get("calls") if isinstance(told, dict) else None
+    if (
+        type(calls) is not int
+        or calls < 1
+        or told.get("method") not in DISTILLED
+        or not isinstance(told.get("teacher"), str)
+    ):
+        raise RecipeError(
+            f"distilled = {told!r}; a table with teacher, calls (at least 1) and method "
+            f"({', '.join(DISTILLED)}) is wanted"
+        )
 
 
 def _times(given: Any) -> tuple[float, float]:

@@ -195,6 +195,11 @@ def train(
     the loss is no longer finite, or has been ``TOO_HIGH`` times its first value for ``PATIENCE``
     steps; a state from before that stays on disk.
     """
+    if recipe.distilled:
+        raise ValueError(
+            f"{recipe.name} was distilled from {recipe.distilled['teacher']}: training on data "
+            "would make another network; see undiffuse.distillation"
+        )
     network = dict(recipe.network)
     check_data(x, labels, network.get("classes"))
     if recipe.validate_every:

@@ -35,7 +35,8 @@ class UNet(nn.Module):
     None for a network without. dims: 1 for (B, C, L), 2 for (B, C, H, W). factors: where a label
     says several things, how many values each has (``FactoredConditioner``); their product must be
     ``classes``. augmentation: how many numbers tell the network how its input was altered (5 for
-    ``affine.random_affine``), 0 for none.
+    ``affine.random_affine``), 0 for none. separable: residual blocks and changes of size use
+    ``DepthwiseSeparable`` convolutions, which do a fraction of the arithmetic.
 
     forward(x, t, cond=None, augmentation=None): t (B,) or a number, continuous time in [0, 1]; cond
     (B,) int64 labels, where ``self.null`` (the number of classes) means none, as does None;
@@ -57,6 +58,7 @@ class UNet(nn.Module):
         emb_dim: int | None = None,
         factors: tuple[int, ...] | None = None,
         augmentation: int = 0,
+        separable: bool = False,
     ) -> None:
         super().__init__()
         if dims not in CONV:
@@ -78,6 +80,8 @@ class UNet(nn.Module):
             "dropout": dropout,
             "emb_dim": emb_dim,
         }
+        if separable:
+            self.config["separable"] = True
         conv = CONV[dims]
         emb_dim = emb_dim or 4 * channels[0]
         self.dims, self.emb_dim, self.time_dim = dims, emb_dim, channels[0]
@@ -102,7 +106,7 @@ class UNet(nn.Module):
         self.conv_in = conv(folded, channels[0], 3, padding=1)
 
         def block(inside: int, outside: int, level: int) -> nn.ModuleList:
-            parts: list[nn.Module] = [ResBlock(inside, outside, emb_dim, dims, dropout)]
+            parts: list[nn.Module] = [ResBlock(inside, outside, emb_dim, dims, dropout, separable)]
             if attention[level]:
                 parts.append(SelfAttention(outside, heads, dims))
             return nn.ModuleList(parts)
@@ -117,10 +121,13 @@ class UNet(nn.Module):
                 skips.append(width)
             self.down.append(stage)
             if level < len(channels) - 1:
-                self.downsample.append(Downsample(width, dims=dims))
+                self.downsample.append(Downsample(width, dims=dims, separable=separable))
                 skips.append(width)
         self.mid = nn.ModuleList(
-            [ResBlock(width, width, emb_dim, dims, dropout), ResBlock(width, width, emb_dim, dims)]
+            [
+                ResBlock(width, width, emb_dim, dims, dropout, separable),
+                ResBlock(width, width, emb_dim, dims, separable=separable),
+            ]
         )
         self.up, self.upsample = nn.ModuleList(), nn.ModuleList()
         for level in reversed(range(len(channels))):
@@ -130,7 +137,7 @@ class UNet(nn.Module):
                 width = channels[level]
             self.up.append(stage)
             if level:
-                self.upsample.append(Upsample(width, dims=dims))
+                self.upsample.append(Upsample(width, dims=dims, separable=separable))
         self.norm_out = group_norm(width)
         self.conv_out = zero_init_(conv(width, folded, 3, padding=1))
 
