@@ -117,8 +117,9 @@ def drawn(model, job: Job, spacing: str) -> tuple[torch.Tensor, torch.Tensor]:
     g = torch.Generator().manual_seed(1000 + job.seed)
     schedule = job.recipe().make_schedule()
     parts = [
-        sample(model, schedule, (len(y), 1, 28, 28), kind="v", calls=job.calls, cond=y,
-               generator=g, spacing=spacing, clip=(-1.0, 1.0), device=job.device).cpu()
+        sample(model, schedule, (len(y), 1, 28, 28), kind="v", calls=job.calls,
+               cond=y.to(job.device), generator=g, spacing=spacing, clip=(-1.0, 1.0),
+               device=job.device).cpu()
         for y in labels.split(250)
     ]  # fmt: skip
     return torch.cat(parts), labels

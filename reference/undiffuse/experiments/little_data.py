@@ -170,8 +170,8 @@ def figures(
     labels = judging.labels_like("digits", run.samples)
     g = torch.Generator().manual_seed(1000 + run.seed)
     images = torch.cat([
-        sample(model, schedule, (len(some), 1, 28, 28), kind="v", calls=run.calls, cond=some,
-               generator=g, clip=(-1.0, 1.0), device=run.device).cpu()
+        sample(model, schedule, (len(some), 1, 28, 28), kind="v", calls=run.calls,
+               cond=some.to(run.device), generator=g, clip=(-1.0, 1.0), device=run.device).cpu()
         for some in labels.split(250)
     ])  # fmt: skip
     quality = judging.judge_images(images, labels, "digits", (1000 + run.seed,), resamples=2)

@@ -159,7 +159,8 @@ def measure(run: Training) -> dict[str, Any]:
     asked = labels[unseen]
     drawn = torch.cat([
         sample(trained.model, trained.schedule, (len(y), *x.shape[1:]), kind="v", calls=run.calls,
-               cond=y, generator=g, clip=(-SCALE, SCALE), device=run.device).cpu() / SCALE
+               cond=y.to(run.device), generator=g, clip=(-SCALE, SCALE),
+               device=run.device).cpu() / SCALE
         for y in asked.split(50)
     ])  # fmt: skip
     features, logits = _features(drawn)
