@@ -227,9 +227,9 @@ def consistency_distillation(
     started = time.monotonic()
     losses = fit(student, loss_of, teacher.scale * x, labels, plan, on_step)
     told = {"teacher": teacher.name, "method": "consistency", "calls": 2, "guidance": scale,
-            "steps": plan.steps}  # fmt: skip
+            "steps": len(losses)}  # fmt: skip
     facts = {
-        "steps": plan.steps,
+        "steps": len(losses),
         "seconds": round(time.monotonic() - started, 1),
         "loss": sum(losses[-100:]) / len(losses[-100:]),
     }

@@ -27,6 +27,7 @@ from undiffuse.sampling import LOG_SNR_RANGE, Levels
 from undiffuse.schedules import Schedule
 from undiffuse.training import EMA, clip_and_report, lr_at
 
+PACE_STEPS = 20  # a plan of seconds estimates after so many how many it can make
 LevelOf = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -133,11 +134,12 @@ def x0_weight(alpha: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
 class Plan:
     """How one student is trained; the parts are those of ``trainer``.
 
-    steps, batch, lr, warmup, optimizer, ema, clip, seed: as in ``recipes.Recipe``; the rate falls
-    to 0. Raises ValueError for steps or batch below 1.
+    steps, seconds, batch, lr, warmup, optimizer, ema, clip, seed: as in ``recipes.Recipe``; the
+    rate falls to 0. Raises ValueError for steps or batch below 1, or seconds below 0.
     """
 
     steps: int = 1000
+    seconds: float = 0.0
     batch: int = 32
     lr: float = 0.005
     warmup: int = 50
@@ -149,6 +151,8 @@ class Plan:
     def __post_init__(self) -> None:
         require_count("steps", self.steps)
         require_count("batch", self.batch)
+        if not self.seconds >= 0:
+            raise ValueError(f"seconds must be at least 0, got {self.seconds}")
 
 
 class Failed(RuntimeError):
@@ -174,12 +178,14 @@ def fit(
     ema = EMA(student, plan.ema)
     device = next(student.parameters()).device
     losses: list[float] = []
+    total, started = plan.steps, time.monotonic()
     student.train()
-    for step in range(plan.steps):
+    while len(losses) < total:
+        step = len(losses)
         index = torch.randint(len(x), (plan.batch,), generator=generator)
         y = None if labels is None else labels[index].to(device)
         for group in optimizer.param_groups:
-            group["lr"] = lr_at(step, min(plan.warmup, plan.steps // 5), plan.steps, plan.lr)
+            group["lr"] = lr_at(step, min(plan.warmup, total // 5), total, plan.lr)
         loss = loss_of(x[index].to(device), y, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -189,8 +195,11 @@ def fit(
             raise Failed(f"the loss is {losses[-1]} at step {step}: lower lr ({plan.lr:g})")
         optimizer.step()
         ema.update(student)
+        if plan.seconds and len(losses) % PACE_STEPS == 0:
+            pace = (time.monotonic() - started) / len(losses)
+            total = max(len(losses), int(plan.seconds / pace))
         if on_step is not None:
-            on_step(step + 1, plan.steps, losses[-1])
+            on_step(len(losses), total, losses[-1])
     ema.copy_to(student)
     student.eval()
     return losses
@@ -291,11 +300,11 @@ def progressive(
             denoiser, student, teacher.schedule, teacher.kind, calls,
             teacher.scale * x, labels, stage, on_step,
         )  # fmt: skip
-        before += plan.steps
+        before += len(losses)
         told = {"teacher": origin, "method": "progressive", "calls": calls, "guidance": scale,
                 "steps": before}  # fmt: skip
         facts = {
-            "steps": plan.steps,
+            "steps": len(losses),
             "seconds": round(time.monotonic() - started, 1),
             "loss": sum(losses[-100:]) / len(losses[-100:]),
         }
@@ -317,7 +326,7 @@ def as_checkpoint(
     recipe = replace(
         teacher.recipe,
         name=name,
-        steps=plan.steps,
+        steps=facts["steps"],
         seconds=0.0,
         batch=plan.batch,
         lr=plan.lr,

@@ -624,9 +624,13 @@ def _step_of(line: str) -> float:
 
 def facts(run: Run, device: str | torch.device = "cpu") -> dict[str, Any]:
     """What a checkpoint file tells of its run: steps, seconds and the machine."""
+    return {"steps": run.steps, "seconds": round(run.seconds, 1)} | machine_of(device)
+
+
+def machine_of(device: str | torch.device = "cpu") -> dict[str, str]:
+    """{"machine": what a network was trained on}."""
     if str(device).startswith("cuda"):
-        machine = torch.cuda.get_device_name(device)
-    else:
-        count = torch.get_num_threads()
-        machine = f"{count} thread{'' if count == 1 else 's'} of a {device}".replace("cpu", "CPU")
-    return {"steps": run.steps, "seconds": round(run.seconds, 1), "machine": machine}
+        return {"machine": torch.cuda.get_device_name(device)}
+    count = torch.get_num_threads()
+    machine = f"{count} thread{'' if count == 1 else 's'} of a {device}".replace("cpu", "CPU")
+    return {"machine": machine}

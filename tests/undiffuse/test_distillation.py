@@ -1,5 +1,6 @@
 """Distillation: targets against exact flows, the halving, and students as checkpoints."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -222,6 +223,22 @@ def test_what_a_student_refuses(checkpoint, data):
         replace(student.recipe, distilled={"teacher": "a", "calls": 1, "method": "magic"})
     with pytest.raises(recipes.RecipeError, match="calls"):
         replace(student.recipe, distilled={"teacher": "a", "calls": 0, "method": "progressive"})
+
+
+def test_a_plan_of_seconds_makes_as_many_steps_as_fit(checkpoint, data, monkeypatch):
+    """A clock that advances by a second at each look: 20 steps a second, 3 seconds."""
+    clock = iter(range(100))
+    monkeypatch.setattr(distillation.time, "monotonic", lambda: float(next(clock)))
+    student, seen = copy.deepcopy(checkpoint.model), []
+
+    def loss_of(x0, y, g):
+        return sum(p.square().sum() for p in student.parameters())
+
+    losses = distillation.fit(student, loss_of, *data, Plan(seconds=3.0, batch=2),
+                              lambda step, of, loss: seen.append((step, of)))  # fmt: skip
+    assert len(losses) == 60 and seen[-1] == (60, 60) and seen[19] == (20, 60)
+    with pytest.raises(ValueError, match="seconds must be at least 0"):
+        Plan(seconds=-1)
 
 
 def test_a_loss_that_explodes_is_told(checkpoint, data):

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import undiffuse.experiments.__main__ as command
 from undiffuse import experiments
 from undiffuse.experiments import compare, finish, key_of, separate, share, winner
 
@@ -212,6 +213,16 @@ def test_an_executor_need_not_see_the_folder(tmp_path):
     with ThreadPoolExecutor(2) as executor:
         finish(runs, measure, folder=tmp_path / "kept", executor=executor)
     assert list(experiments.kept_runs(runs, tmp_path / "kept")) == runs
+
+
+def test_runs_are_made_where_the_command_is_not(tmp_path, monkeypatch, capsys):
+    """``python -m undiffuse.experiments``: its jobs together leave what the command then finds."""
+    monkeypatch.setattr(command, "find", lambda name: EXPERIMENT)
+    for job in ("1/2", "2/2"):
+        assert command.main(["dice", "--job", job, "--keep", str(tmp_path)]) == 0
+    assert "3 of 3" in capsys.readouterr().out
+    runs = EXPERIMENT.list_runs("full")
+    assert list(experiments.kept_runs(runs, EXPERIMENT.folder(tmp_path))) == runs
 
 
 # --- several processes -------------------------------------------------------------------------

@@ -32,6 +32,10 @@ PLAIN = (10.0, 8.0, 4.0, 2.0)
 
 def test_runs_compare_like_with_like():
     runs = little.runs("full")
+    longer = [r for r in runs if r.steps > 1000]
+    assert {(r.count, r.steps) for r in longer} == {(200, 4000)}
+    assert {r.way for r in longer} == set(little.LONG_WAYS) and len(longer) == 12
+    runs = [r for r in runs if r not in longer]
     assert len(runs) == len(little.COUNTS) * len(little.WAYS) * 3
     assert {r.count for r in runs} == {50, 200, 1000, 5000}
     same = {replace(r, count=0, way="", seed=0, looks=()) for r in runs}
@@ -45,6 +49,26 @@ def test_runs_compare_like_with_like():
     assert {k for k in plain if plain[k] != tuned[k]} == {"init", "lr"}
     lora = little.recipe_of(next(r for r in runs if r.way == "LoRA")).to_dict()
     assert {k for k in tuned if tuned[k] != lora[k]} == {"lora"}
+
+
+def test_a_gpu_does_what_two_cores_do():
+    full, gpu = little.runs("full"), little.runs("gpu")
+    assert {r.device for r in gpu} == {"cuda"}
+    assert [replace(r, device="cpu") for r in gpu] == full
+
+
+def test_longer_runs_are_told_apart_from_the_others():
+    found = outcomes({"plain": PLAIN})
+    for run in found:
+        if run.steps > 1000:
+            found[run]["looks"] = [look(0.7, 0.2, step=s) for s in run.looks]
+    made = little.conclude(found)
+    assert made["C4-digits"] | {"longer": 0, "longer_rows": 0} == (
+        little.conclude(outcomes({"plain": PLAIN}))["C4-digits"] | {"longer": 0, "longer_rows": 0}
+    )
+    assert "200 digits, 4 times the steps: plain: FD 0.70" in made["C4-digits"]["longer"]
+    assert "longer" not in made["C10-digits"]
+    assert {r["step"] for r in made["C4-digits"]["longer_rows"] if r["way"] == "plain"} == {4000}
 
 
 def test_seeds_choose_other_digits_in_the_same_shares():
@@ -117,7 +141,7 @@ def test_the_stopped_run_is_what_validation_and_copies_choose():
                 look(f + 0.01 * run.seed, n, u, s)
                 for f, n, u, s in zip(fds, near, unseen, run.looks)
             ]
-    table = little.ends(found)
+    table = little.ends({run: f for run, f in found.items() if run.steps == 1000})
     assert [f["FD"] for f in table[50, "stopped"]] == pytest.approx([3.0, 3.01, 3.02])
     assert {f["step"] for f in table[200, "stopped"]} == {little.runs("full")[0].looks[1]}
     verdict = little.conclude(found)["C8-few-digits"]["verdict"]

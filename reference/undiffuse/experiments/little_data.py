@@ -37,6 +37,8 @@ COUNTS = (50, 200, 1000, 5000)
 FEW = 200  # where the ways are compared
 HALF = 0.5  # of the FD of plain training: what the best way is to reach
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of the steps, at which plain runs are looked at
+LONGER = 4  # times the steps, for LONG_WAYS with FEW digits: what more training changes
+LONG_WAYS = ("plain", "told", "tuned", "tuned and told")
 
 
 @dataclass(frozen=True)
@@ -57,28 +59,31 @@ class Training:
 
 
 def runs(budget: str) -> list[Training]:
-    """Small: two counts, one seed, a few steps. GPU: as full, trained for longer."""
+    """Small: two counts, one seed, a few steps. GPU: as full, on one.
+
+    The first ones are those that claims hang on: a job that is cut short has them.
+    """
     size: dict[str, Any] = {
         "small": {"steps": 8, "batch": 16, "samples": 40, "calls": 2, "probe": 40},
         "full": {"steps": 1000, "batch": 32, "samples": 1000, "calls": 20, "probe": 500},
-        "gpu": {"steps": 8000, "batch": 50, "samples": 1000, "calls": 50, "probe": 500,
-                "device": "cuda"},
-    }[budget]  # fmt: skip
-    counts, seeds = (COUNTS, (0, 1, 2)) if budget != "small" else ((50, 200), (0,))
+    }["small" if budget == "small" else "full"]
+    if budget == "gpu":
+        size["device"] = "cuda"
+    counts, seeds = ((FEW, 5000, 50, 1000), (0, 1, 2)) if budget != "small" else ((50, 200), (0,))
     ways = WAYS if budget != "small" else ("plain", "told", "LoRA")
-    steps = size["steps"]
-    return [
-        Training(
-            count=count,
-            way=way,
-            seed=seed,
-            looks=tuple(int(s * steps) for s in SHARES) if way == "plain" else (steps,),
-            **size,
-        )
-        for seed in seeds
-        for count in counts
-        for way in ways
-    ]
+
+    def training(count: int, way: str, seed: int, times: int = 1) -> Training:
+        more = size | {"steps": times * size["steps"]}
+        shares = SHARES if way == "plain" else (1.0,)
+        looks = tuple(int(s * more["steps"]) for s in shares)
+        return Training(count=count, way=way, seed=seed, looks=looks, **more)
+
+    found = [training(c, way, seed) for c in counts for seed in seeds for way in ways]
+    if budget == "small":
+        return found
+    longer = [training(FEW, way, seed, LONGER) for seed in seeds for way in LONG_WAYS]
+    half = len(found) // 2
+    return [*found[:half], *longer, *found[half:]]
 
 
 def recipe_of(run: Training):
@@ -228,6 +233,9 @@ def ends(found: Mapping[Training, Mapping[str, Any]]) -> dict[tuple[int, str], l
 
 def conclude(found: Mapping[Training, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Claims 4, 7, 8 and 10."""
+    steps = min(run.steps for run in found)
+    longer = {run: f for run, f in found.items() if run.steps > steps}
+    found = {run: f for run, f in found.items() if run.steps == steps}
     table = ends(found)
     counts = sorted({count for count, _ in table})
     few = FEW if FEW in counts else counts[0]
@@ -246,8 +254,8 @@ def conclude(found: Mapping[Training, Mapping[str, Any]]) -> dict[str, dict[str,
         "network": run.network,
         "ways": WAYS | {STOPPED: "plain, at the look that validation and memorisation choose"},
         "floor": rows[0]["floor"],
-        "not_shown": "one network and one length of training: more steps may help the ways that "
-        "overfit least, and sizes of pictures and of networks other than these were not tried",
+        "not_shown": "one network and, but for a look at longer runs, one length of training; "
+        "sizes of pictures and of networks other than these were not tried",
     }
 
     def column(count: int, way: str, key: str = "FD") -> list[float]:
@@ -264,6 +272,8 @@ def conclude(found: Mapping[Training, Mapping[str, Any]]) -> dict[str, dict[str,
     kept = {"C7-few-digits": ("plain", "altered", "told"),
             "C10-digits": ("plain", "tuned", "LoRA", "tuned and told"),
             "C8-few-digits": ("plain", STOPPED)}  # fmt: skip
+    if longer:
+        made["C4-digits"] |= at_length(longer, few, steps)
     for name, said in made.items():
         mine = [r for r in rows if r["way"] in kept.get(name, (*WAYS, STOPPED))]
         made[name] = {"rows": mine, **common, **said}
@@ -307,6 +317,25 @@ def amount(table, counts, few, ways, column) -> dict[str, Any]:
         "met": ratio <= HALF and not worse,
     }
     return {"verdict": f"{word}: " + "; ".join(parts), "bar": bar, "best": best}
+
+
+def at_length(longer: Mapping[Training, Mapping[str, Any]], few: int, steps: int) -> dict[str, Any]:
+    """What runs of more steps say about the comparison at ``few`` digits."""
+    table = ends(longer)
+    times = next(iter(longer)).steps // steps
+    rows = [{"digits": c, "way": w, **{k: v for k, v in f.items() if k != "all copies"}}
+            for (c, w), several in table.items() for f in several]  # fmt: skip
+
+    def column(way: str, key: str) -> list[float]:
+        return [f[key] for f in table.get((few, way), [])]
+
+    parts = [
+        f"{way}: FD {told(column(way, 'FD'))}, memorisation {told(column(way, 'memorisation'))}"
+        for way in (*WAYS, STOPPED)
+        if column(way, "FD")
+    ]
+    said = f"{few} digits, {times} times the steps: " + "; ".join(parts)
+    return {"longer": said, "longer_rows": rows}
 
 
 def _against(base, ways, counts, table, column, what) -> dict[str, Any]:
