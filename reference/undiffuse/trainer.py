@@ -290,6 +290,15 @@ def held_interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
 
 
+@contextlib.contextmanager
+def pictures_if_possible() -> Iterator[None]:
+    """A machine that has torch and no matplotlib or Pillow trains as well, without pictures."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        warnings.warn(f"no picture of the run: {error}", stacklevel=3)
+
+
 class _Loop:
     """The state of a run; what it needs to go on is in ``save`` and ``resume``."""
 
@@ -473,9 +482,10 @@ class _Loop:
         if self.folder:
             self.save()
             if self.team.leads:
-                watch.curves(
-                    self.losses, self.validation, self.log_snr(), self.folder / "curves.png"
-                )
+                with pictures_if_possible():
+                    watch.curves(
+                        self.losses, self.validation, self.log_snr(), self.folder / "curves.png"
+                    )
 
     def log_snr(self) -> list[float]:
         """Of the noise levels that validation tells apart."""
@@ -519,7 +529,8 @@ class _Loop:
             found = Checkpoint(
                 recipe.name, self.twin, self.schedule, recipe, tuple(self.x.shape[1:])
             )
-            watch.draw_samples(found, self.folder / f"samples-{self.step:06d}.png")
+            with pictures_if_possible():
+                watch.draw_samples(found, self.folder / f"samples-{self.step:06d}.png")
 
     def level_loss(self, x0, t, noise, cond) -> torch.Tensor:
         """The plain loss of each sample (B,), of the averaged weights."""
