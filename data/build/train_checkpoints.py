@@ -37,10 +37,11 @@ from undiffuse.blocks import count_parameters  # noqa: E402
 
 
 def changed(recipe: recipes.Recipe, changes: list[str]) -> recipes.Recipe:
-    """``recipe`` with entries of a TOML file changed: "steps = 100", "network.patch = 4"."""
+    """``recipe`` with entries of a TOML file changed, in turn: "steps = 100", "network.patch = 4"."""
     entries = recipe.to_dict()
-    for key, value in tomllib.loads("\n".join(changes)).items():
-        entries[key] = entries[key] | value if isinstance(value, dict) else value
+    for change in changes:
+        for key, value in tomllib.loads(change).items():
+            entries[key] = entries.get(key, {}) | value if isinstance(value, dict) else value
     return recipes.from_dict(entries, "the changed recipe")
 
 
