@@ -37,7 +37,7 @@ from undiffuse.blocks import count_parameters  # noqa: E402
 
 
 def changed(recipe: recipes.Recipe, changes: list[str]) -> recipes.Recipe:
-    """``recipe`` with entries of a TOML file changed, in turn: "steps = 100", "network.patch = 4"."""
+    """``recipe`` with entries changed, as TOML, in turn: "steps = 100", "network.patch = 4"."""
     entries = recipe.to_dict()
     for change in changes:
         for key, value in tomllib.loads(change).items():
