@@ -715,7 +715,7 @@ def freeze(model, patterns):
 
 @a_freeze.misconception(
     "every-frozen-layer-stopped",
-    "Every layer that is frozen goes into evaluation mode. Only those that keep statistics have to: "
+    "Every frozen layer goes into evaluation mode. Only those that keep statistics have to: "
     "another one may do in training what it is there for, such as drop or scale.",
 )
 def freeze(model, patterns):
