@@ -22,6 +22,7 @@ from undiffuse.presets import preset
 from undiffuse.schedules import Schedule, cosine_schedule, flow_schedule, linear_schedule
 from undiffuse.schedules import sigmoid_schedule as _sigmoid
 from undiffuse.sources import SOURCES, Source
+from undiffuse.spectral_vocoder import SpectralVocoder
 from undiffuse.unet import UNet
 from undiffuse.vocoder import MelVocoder
 
@@ -31,7 +32,12 @@ SCHEDULES = {
     "sigmoid": _sigmoid,
     "flow": flow_schedule,
 }
-DESIGNS = {"unet": UNet, "wavenet": wavenets.WaveNet1d, "vocoder": MelVocoder}
+DESIGNS = {
+    "unet": UNet,
+    "wavenet": wavenets.WaveNet1d,
+    "vocoder": MelVocoder,
+    "spectral": SpectralVocoder,
+}
 DATA = tuple(SOURCES)
 PREDICTIONS = ("eps", "x0", "v")
 WEIGHTS = ("uniform", "min-snr")
@@ -54,8 +60,9 @@ class Recipe:
     name: of the run and its checkpoint. data: one of ``sources.SOURCES``, such as "digits" or
     "drums"; n: the first n samples of the training split, None for all. network: arguments of
     ``unet.UNet`` or, with ``design``, of ``wavenets.WaveNet1d`` ("wavenet") or
-    ``vocoder.MelVocoder`` ("vocoder"); or ``preset``, one of
-    ``presets`` or of ``wavenets.PRESETS``, with changes to it. schedule, schedule_options: the
+    ``vocoder.MelVocoder`` ("vocoder") or ``spectral_vocoder.SpectralVocoder`` ("spectral"); or
+    ``preset``, one of ``presets`` or of ``wavenets.PRESETS``, with changes to it.
+    schedule, schedule_options: the
     forward process. prediction: eps, x0 or v. weight: "uniform" (the plain loss of the prediction)
     or "min-snr". middle: how much more often noise levels in the middle are trained
     (``training.sample_times``). optimizer: "adamw", or "muon" (``optim``). steps, batch, lr,
@@ -217,8 +224,8 @@ class Recipe:
         """An untrained network for samples of ``shape`` (C, ...)."""
         options = dict(self.network)
         design = options.pop("design", "unet")
-        if design == "vocoder":
-            return MelVocoder(**options)
+        if design in ("vocoder", "spectral"):
+            return DESIGNS[design](**options)
         if design == "wavenet":
             return wavenets.WaveNet1d(in_channels=shape[0], **options)
         if self.affine_told:
