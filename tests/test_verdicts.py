@@ -87,7 +87,7 @@ def test_files_that_may_not_be_published(verdicts, results, entries, says):
 def test_a_result_that_nobody_described(verdicts, results):
     shutil.copyfile(results / "C6.json", results / "C6-new.json")
     change(results / "C6-new.json", claim="C6-new")
-    with pytest.raises(verdicts.Missing, match="does not say what C6-new.json measured"):
+    with pytest.raises(verdicts.Missing, match=r"does not say what C6-new\.json"):
         verdicts.page(results=results)
 
 

@@ -107,7 +107,7 @@ def spread(values: list[Any]) -> str:
         return ", ".join(dict.fromkeys("–" if v is None else _text(v) for v in values))
     mean = sum(values) / len(values)
     if len(values) == 1:
-        return _number(mean)
+        return _number(values[0])
     return f"{_number(mean)} ({_number(min(values))} to {_number(max(values))})"
 
 
