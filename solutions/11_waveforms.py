@@ -1013,8 +1013,8 @@ else:
     seeds = ", ".join(map(str, card["seeds"]))
     print(f"shipped: n = {card['n']}, seeds {seeds}, {of_50['calls']} steps, guidance "
           f"{card['guidance']}")  # fmt: skip
-    print(f"five minutes: n = {found[0].n}, seeds {', '.join(map(str, SEEDS))}, {CALLS // 2} steps, "
-          f"guidance {recipe.guidance}")  # fmt: skip
+    print(f"five minutes: n = {found[0].n}, seeds {', '.join(map(str, SEEDS))}, {CALLS // 2} "
+          f"steps, guidance {recipe.guidance}")  # fmt: skip
     if card["n"] != found[0].n:
         print("(The counts differ, and so do the floors of FD: compare it with care.)")
 

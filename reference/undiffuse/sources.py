@@ -10,7 +10,7 @@ unpack it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -78,6 +78,27 @@ def note_labels(family: torch.Tensor, midi: torch.Tensor) -> torch.Tensor:
 def note_parts(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(family, midi), both (N,) int64, of labels (N,) made by ``note_labels``."""
     return labels // KEYS, labels % KEYS + LOWEST_KEY
+
+
+def with_transposed(
+    x: torch.Tensor, labels: torch.Tensor, semitones: Sequence[int], rate: int = 8000
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Notes (N, 1, L) with labels (N,), and after them the same played at other keys.
+
+    For each of ``semitones``, all notes that stay within the keys of the set are resampled so that
+    they sound so much higher (and shorter: silence follows), or lower (and are cut at L), and
+    labelled accordingly. Within 1 cent.
+    """
+    from undiffuse.resampling import resample
+
+    family, midi = note_parts(labels)
+    all_x, all_labels = [x], [labels]
+    for k in semitones:
+        fits = (midi + k >= LOWEST_KEY) & (midi + k < LOWEST_KEY + KEYS)
+        made = resample(x[fits], rate, round(rate * 2 ** (-k / 12)))[..., : x.shape[-1]]
+        all_x.append(torch.nn.functional.pad(made, (0, x.shape[-1] - made.shape[-1])))
+        all_labels.append(note_labels(family[fits], midi[fits] + k))
+    return torch.cat(all_x).clamp(-1, 1), torch.cat(all_labels)
 
 
 def parse_label(text: str, source: Source) -> int:

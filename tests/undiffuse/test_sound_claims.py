@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("undiffuse.experiments._engine")
-
 from undiffuse import data
 from undiffuse.blocks import count_parameters
 from undiffuse.experiments import sound_claims as claims

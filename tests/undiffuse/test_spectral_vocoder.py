@@ -6,8 +6,8 @@ import torch
 from undiffuse import data, hearing, sources
 from undiffuse.checkpoints import Checkpoint
 from undiffuse.draw import generators
-from undiffuse.sampling import noise_like
 from undiffuse.recipes import SCHEDULES, Recipe
+from undiffuse.sampling import noise_like
 from undiffuse.sound_judging import spoken_distance
 from undiffuse.spectral_vocoder import (
     QUIET,
