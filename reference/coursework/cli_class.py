@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coursework import exits
+from coursework import exits, safe
 from coursework.terminal import Trouble, existing, find_course, say
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _place(path: Path) -> Path:
 
 
 def _aside(line: str) -> None:
-    print(line, file=sys.stderr)
+    print(safe.plain(line), file=sys.stderr)
 
 
 def _publish(gradebook: Path, rules: Class, allow_lower: bool, tell: Callable = say) -> bool:

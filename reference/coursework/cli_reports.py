@@ -248,10 +248,11 @@ def pseudonymise(
     Example: course pseudonymise handed-in --out submissions --roster roster.csv
     """
     from coursework import identities as identifying
+    from coursework.roster import Roster
     from coursework.submissions import collect
 
     who = identifying.load(identities, secret)
-    for row in identifying.read_roster(existing(roster)) if roster else ():
+    for row in Roster.read(existing(roster)).rows.values() if roster else ():
         who.add(row)
     done = identifying.take(collect([existing(p) for p in paths]), out, who)
     who.save(identities)

@@ -14,7 +14,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from coursework.formats import FormatError, safe
+from coursework import safe
+from coursework.formats import FormatError
 from coursework.reports import SubmissionReport
 
 NUMBER = re.compile(r"-?\d+(?:[.,]\d+)?")
