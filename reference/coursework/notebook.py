@@ -17,6 +17,7 @@ from typing import Any
 from coursework.exercise import ID, Exercise
 
 SIZE_LIMIT = 50 * 2**20
+LISTS_LIMIT, VALUES_LIMIT = 1_000_000, 1_000_000  # a list of two bytes takes 64 in memory
 CALLS_CHECK = re.compile(r"""\bcheck\(\s*["'](\d\d\.\d{1,2})["']""")
 NOT_PYTHON = {"bash", "sh", "script", "html", "HTML", "javascript", "js", "latex", "markdown"}
 NOT_PYTHON |= {"svg", "SVG", "perl", "ruby", "writefile", "file", "cmd", "system", "sx", "!"}
@@ -109,6 +110,11 @@ def parse(data: bytes, path: Path | str = "notebook.ipynb") -> Notebook:
         raise InvalidNotebook(f"{path.name} is not a text file") from None
     if path.suffix == ".py":
         return _parse_percent(text, path)
+    if text.count("[") + text.count("{") > LISTS_LIMIT or text.count(",") > VALUES_LIMIT:
+        raise InvalidNotebook(
+            f"{path.name} holds more lists or values than a notebook: clear its outputs and save "
+            "it again"
+        )
     try:
         tree = json.loads(text)
     except RecursionError:
