@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from coursework.scores import StudentScore
 
 ClassFile = Annotated[
-    Path | None, typer.Option("--class", help="The class's rules; else class.toml beside.")
+    Path | None,
+    typer.Option("--class", help="The class's rules; else class.toml beside the gradebook."),
 ]
 
 
@@ -58,7 +59,7 @@ def graded(
     for name, asked in (("--publish", wish.publish), ("--apply", wish.apply)):
         if asked and (gradebook is None or wish.dry_run):
             raise Trouble(f"{name} needs --gradebook, and no --dry-run", exits.USAGE)
-    rules = classroom.find(_place(paths[0]), wish.class_file)
+    rules = classroom.find(gradebook, paths[0], named=wish.class_file)
     with ExitStack() as stack:
         if wish.variants is not None:
             course = stack.enter_context(private.applied(course, existing(wish.variants)))
@@ -86,10 +87,6 @@ def graded(
             raise typer.Exit(exits.NOT_RIGHT)
 
     return found, right
-
-
-def _place(path: Path) -> Path:
-    return path if path.is_dir() else path.absolute().parent
 
 
 def _aside(line: str) -> None:
@@ -139,7 +136,7 @@ def scores(
                 notes = "".join(f"; {n}" for n in one.notes)
                 say(f"{one.student}, lesson {one.lesson}: {points(one)}, {one.when}{notes}")
         return
-    rules = classroom.find(_place(gradebook), class_file)
+    rules = classroom.find(gradebook, named=class_file)
     with Gradebook(gradebook) as book:
         found = final(from_reports(book.reports()), rules)
     for line in score_lines(found):

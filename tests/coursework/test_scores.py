@@ -233,17 +233,21 @@ def test_whoever_is_named_must_be_in_the_roster(tmp_path):
         parse(text + 'points = 1\nreason = "r"', tmp_path)
 
 
-def test_the_file_is_found_beside_the_submissions(tmp_path):
-    folder = tmp_path / "submissions"
-    folder.mkdir()
-    assert classroom.find(folder).title == ""
-    (tmp_path / "class.toml").write_text('[class]\ntitle = "beside"')
-    assert classroom.find(folder).title == "beside"
-    (folder / "class.toml").write_text('[class]\ntitle = "in it"')
-    assert classroom.find(folder).title == "in it"
-    assert classroom.find(folder, tmp_path / "class.toml").title == "beside"
+def test_the_file_is_found_beside_and_never_among_the_submissions(tmp_path):
+    folder, grades = tmp_path / "term" / "submissions", tmp_path / "grades.sqlite"
+    folder.mkdir(parents=True)
+    (folder / "class.toml").write_text('[class]\ntitle = "a student\'s"')
+    for path in (folder, folder / "ada.ipynb", folder / "ada.py"):
+        assert classroom.find(None, path).title == ""
+    (tmp_path / "term" / "class.toml").write_text('[class]\ntitle = "beside"')
+    assert classroom.find(grades, folder).title == "beside"
+    assert classroom.find(None, folder.parent / "all.zip").title == "beside"
+    assert classroom.find(grades, folder / "ada.ipynb").title == ""
+    (tmp_path / "class.toml").write_text('[class]\ntitle = "of the gradebook"')
+    assert classroom.find(grades, folder).title == "of the gradebook"
+    assert classroom.find(grades, named=tmp_path / "term" / "class.toml").title == "beside"
     with pytest.raises(ClassError, match="cannot be read"):
-        classroom.find(folder, tmp_path / "none.toml")
+        classroom.find(folder, named=tmp_path / "none.toml")
 
 
 # Seeds ---------------------------------------------------------------------------------------
