@@ -227,7 +227,7 @@ def attack():
     import os
     if not X86:
         return False
-    for number in (57, 58, 56, 435, 57 | 0x40000000, 41, 41 | 0x40000000):
+    for number in (57, 56, 435, 57 | 0x40000000, 41, 41 | 0x40000000):
         args = (2, 1, 0) if number & 0xfff == 41 else (17, 0, 0, 0, 0)
         pid = os.getpid()
         got = call(number, *args)

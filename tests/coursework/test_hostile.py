@@ -217,7 +217,15 @@ def test_subprocess(attack, graders, tmp_path):
 
 @pytest.mark.skipif("process" not in LEVELS, reason=sandbox.lacks("process") or "to be had")
 @pytest.mark.parametrize(
-    "name", ["answers read from disk", "answers read from git objects", "a socket"]
+    "name",
+    [
+        "answers read from disk",
+        "answers read from git objects",
+        "a socket",
+        "links, pipes and devices",
+        "calls by their numbers",
+        "new namespaces and mounts",
+    ],
 )
 def test_attacks_work_where_nothing_stops_them(name, graders, tmp_path, server):
     """Else the tests above would show nothing."""
