@@ -95,12 +95,13 @@ def _aside(line: str) -> None:
 
 def _publish(gradebook: Path, rules: Class, allow_lower: bool, tell: Callable = say) -> bool:
     """Releases what the gradebook gives; False where something would have been lowered."""
-    from coursework import publishing
+    from coursework import marks, publishing
     from coursework.gradebook import Gradebook
     from coursework.scores import from_reports, scores
 
     with Gradebook(gradebook) as book:
-        plan = publishing.plan(scores(from_reports(book.reports()), rules), book.published())
+        found = scores(from_reports(book.reports(), marks.answers(book)), rules)
+        plan = publishing.plan(found, book.published())
         book.publish(plan.rows(allow_lower))
     for line in publishing.lines(plan, allow_lower):
         tell(line)
@@ -122,7 +123,7 @@ def scores(
 
     Example: course scores grades.sqlite --class class.toml
     """
-    from coursework import classroom
+    from coursework import classroom, marks
     from coursework.gradebook import Gradebook
     from coursework.scores import from_reports
     from coursework.scores import scores as final
@@ -138,7 +139,7 @@ def scores(
         return
     rules = classroom.find(gradebook, named=class_file)
     with Gradebook(gradebook) as book:
-        found = final(from_reports(book.reports()), rules)
+        found = final(from_reports(book.reports(), marks.answers(book)), rules)
     for line in score_lines(found):
         say(line)
     if publish and not _publish(gradebook, rules, allow_lower):

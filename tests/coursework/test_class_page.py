@@ -71,13 +71,6 @@ def test_answers_in_words_count():
     assert lesson.points[-1] == 7.5 and lesson.out_of == 9
 
 
-def test_the_last_report_of_each_student_counts():
-    early, late = report("anna", [unnamed()]), report("anna", [passed()])
-    other = report("anna", [passed()])
-    other.lesson = "03"
-    assert class_summary.latest([early, other, late]) == [late, other]
-
-
 def test_the_page_says_it_all_and_names_nobody():
     made = a_class()
     made[3].isolated, made[3].level, made[3].isolation = False, "process", "limits only"

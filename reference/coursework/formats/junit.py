@@ -26,7 +26,9 @@ def junit(reports: Iterable[SubmissionReport]) -> str:
     root = ElementTree.Element("testsuites", name="course grade")
     total = failed = 0
     for r in reports:
-        suite = ElementTree.SubElement(root, "testsuite", name=safe.plain(f"{r.student} {r.lesson}"))
+        suite = ElementTree.SubElement(
+            root, "testsuite", name=safe.plain(f"{r.student} {r.lesson}")
+        )
         properties = ElementTree.SubElement(suite, "properties")
         for name, value in (
             ("student", r.student),
@@ -71,8 +73,10 @@ def _case(suite: Any, owner: str, name: str, seconds: float) -> Any:
 
 
 def _failure(case: Any, text: str, kind: str) -> None:
-    message = safe.plain(text)[:MESSAGE_LIMIT]
-    ElementTree.SubElement(case, "failure", message=message, type=safe.plain(kind)).text = safe.plain(text)
+    message = safe.plain(text, MESSAGE_LIMIT)
+    ElementTree.SubElement(
+        case, "failure", message=message, type=safe.plain(kind)
+    ).text = safe.plain(text)
 
 
 def _tests(e: ExerciseResult) -> list[tuple[str, bool, str, float]]:
