@@ -212,7 +212,9 @@ def grade(
     ] = None,
     class_file: Annotated[
         Path | None,
-        typer.Option("--class", help="The class's rules; else class.toml beside the submissions."),
+        typer.Option(
+            "--class", help="The class's rules; else class.toml beside the gradebook or the folder."
+        ),
     ] = None,
     layout: Annotated[
         str | None,
