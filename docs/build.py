@@ -29,11 +29,13 @@ def main() -> int:
     )
     options = parser.parse_args()
     start = time.monotonic()
-    source, site = options.out / "source", options.out / "html"
+    out = options.out.resolve()
+    source, site = out / "source", options.out / "html"
     stage(source, options.repository)
     shutil.rmtree(site, ignore_errors=True)
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q"]
-    command += ["-j", "auto", "-c", str(DOCS), "-d", str(options.out / "doctrees")]
+    command += ["-j", "auto", "-c", str(DOCS), "-d", str(out / "doctrees")]
+    command += ["-D", f"html_static_path={source / '_static'}"]
     env = {**os.environ, "COURSE_REPOSITORY": options.repository}
     done = subprocess.run([*command, str(source), str(site)], env=env)
     if done.returncode:

@@ -132,23 +132,9 @@ def status() -> None:
     Example: course status
     """
     from coursework import learn as learning
+    from coursework.panel import Panel
 
-    course = find_course()
-    rows = learning.standing(course)
-    if not rows:
-        say("there are no lessons with exercises here")
-        return
-    width = max(len(r.title) for r in rows)
-    say(f"{'lesson':<{width + 3}}  {'core':>9}  {'all':>9}  minutes left (estimate, core)")
-    for r in rows:
-        core, everything = f"{r.core} of {r.core_out_of}", f"{r.points} of {r.out_of}"
-        left = str(r.minutes_left) if r.minutes_left else "done"
-        say(f"{r.number} {r.title:<{width}}  {core:>9}  {everything:>9}  {left:>5}")
-    minutes = sum(r.minutes_left for r in rows)
-    say()
-    say(learning.summary(rows))
-    if minutes:
-        say(f"About {minutes} minutes of core exercises are left (an estimate).")
+    say(repr(Panel(learning.standing(find_course()))))
 
 
 @app.command()
