@@ -30,7 +30,7 @@ def main() -> int:
     options = parser.parse_args()
     start = time.monotonic()
     out = options.out.resolve()
-    source, site = out / "source", options.out / "html"
+    source, site = out / "source", out / "html"
     stage(source, options.repository)
     shutil.rmtree(site, ignore_errors=True)
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q"]
