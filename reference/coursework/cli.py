@@ -57,6 +57,9 @@ def learn(
         bool, typer.Option("--browser/--no-browser", help="Open a browser where there is one.")
     ] = True,
     port: Annotated[int | None, typer.Option(help="For JupyterLab; 8888 or the next free.")] = None,
+    ip: Annotated[
+        str, typer.Option(help="Where JupyterLab listens; 0.0.0.0 in a container.")
+    ] = "127.0.0.1",
 ) -> None:
     """Copy the lessons to work/ and open the next unsolved one.
 
@@ -79,7 +82,7 @@ def learn(
     number = number or (ahead.number if ahead else next(iter(by_number), None))
     lesson = by_number.get(number) if number else None
     if not check:
-        learning.stay(course, lesson, browser, port, say)
+        learning.stay(course, lesson, browser, port, say, ip)
         return
     say(f"✓ {learning.try_server(course, lesson)}")
     shown = _show_graded(course, number)

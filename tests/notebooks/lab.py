@@ -176,7 +176,13 @@ class Lab:
         self.browser.call("Input.dispatchKeyEvent", type="keyUp", key=key)
 
     def says(self, cell: str, words: str, seconds: float = 300) -> None:
-        """Waits until the output of the cell whose input holds ``cell`` has ``words``."""
+        """Waits until the output of the cell whose input holds ``cell`` has ``words``.
+
+        JupyterLab draws only what is near the window, and follows what runs: so this waits for
+        the kernel, then goes there.
+        """
+        self.until_idle(seconds)
+        self.find(cell)
         output = f"({self.cell(cell)})?.querySelector('.jp-OutputArea')?.textContent"
         self.browser.wait(
             f"({output} || '').includes({json.dumps(words)})", f"{cell} to say {words!r}", seconds
