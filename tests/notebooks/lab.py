@@ -16,7 +16,8 @@ from pathlib import Path
 from browser import Browser
 
 PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"
-IDLE = "idle"
+# "Python 3 (ipykernel) | Idle": before there is a kernel, nothing else says so.
+STATUS = "(document.querySelector('#jp-main-statusbar')?.textContent ?? '')"
 B_KEY, I_KEY, ESCAPE, ENTER, RIGHT, ZERO = 66, 73, 27, 13, 39, 48
 SHIFT = 8
 
@@ -81,12 +82,7 @@ class Lab:
         self.until_idle(seconds)
 
     def until_idle(self, seconds: float = 300) -> None:
-        self.browser.wait(
-            f"document.querySelector('{PANEL} .jp-Notebook-ExecutionIndicator')"
-            f"?.dataset.status === '{IDLE}'",
-            "the kernel to be idle",
-            seconds,
-        )
+        self.browser.wait(f"{STATUS}.includes('| Idle')", "the kernel to be idle", seconds)
 
     def did(self, what: str) -> None:
         self.actions.append(what)
