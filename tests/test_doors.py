@@ -22,27 +22,11 @@ COURSE = config.load(ROOT)
 DOORS = (ROOT / "docs" / "doors.md").read_text(encoding="utf-8")
 # What Colab has of what the course depends on (https://colab.research.google.com, `!pip list`);
 # doors.md names them, or they are only needed to serve and to build notebooks.
-COLAB_HAS = set(
-    [
-        "torch",
-        "numpy",
-        "scipy",
-        "matplotlib",
-        "pillow",
-        "tqdm",
-        "safetensors",
-        "soundfile",
-        "scikit-learn",
-        "ipykernel",
-        "ipywidgets",
-        "nbformat",
-        "nbclient",
-        "typer",
-        "rich",
-        "pyyaml",
-        "jinja2",
-    ]
-)
+COLAB_HAS = {
+    *("torch", "numpy", "scipy", "matplotlib", "pillow", "tqdm", "safetensors", "soundfile"),
+    *("scikit-learn", "ipykernel", "ipywidgets", "nbformat", "nbclient", "typer", "rich"),
+    *("pyyaml", "jinja2"),
+}
 NOT_FOR_A_LESSON = {"jupyterlab"}
 
 

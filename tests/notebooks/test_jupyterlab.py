@@ -16,8 +16,8 @@ from coursework import build, checks, config
 
 COURSE = config.find(Path(__file__).parent)
 RAISE = "raise NotImplementedError"
-WRONG = "return torch.linspace(beta_start, beta_end, T + 1)[:-1]"  # the end is left out
-RIGHT_ANSWER = "return torch.linspace(beta_start, beta_end, T)"
+WRONG = "    return torch.linspace(beta_start, beta_end, T + 1)[:-1]"  # the end is left out
+RIGHT_ANSWER = "    return torch.linspace(beta_start, beta_end, T)"
 SOLVED = "solved_schedules.ipynb"
 POINTS = {e.id: e.out_of for e in checks.load("01", COURSE.root, answers=False)}
 PASSED = f"passed, {POINTS['01.1']} of {POINTS['01.1']} points"
@@ -57,7 +57,7 @@ def the_first_passed_check_takes_at_most_five_actions(lab):
 
 def a_wrong_answer_is_named_and_mended_with_a_hint(lab):
     lab.until_idle()
-    lab.replace_line("def linear_betas", RIGHT_ANSWER, WRONG)
+    lab.replace_line("def linear_betas", RIGHT_ANSWER.strip(), WRONG)
     lab.run()
     lab.click_into('check("01.1")')
     lab.run()
@@ -70,7 +70,7 @@ def a_wrong_answer_is_named_and_mended_with_a_hint(lab):
     lab.says('hint("01.1")', "Hint 1 of 3")
     lab.picture("3-hint")
 
-    lab.replace_line("def linear_betas", WRONG, RIGHT_ANSWER)
+    lab.replace_line("def linear_betas", WRONG.strip(), RIGHT_ANSWER)
     lab.run()
     lab.click_into('check("01.1")')
     lab.run()
