@@ -114,6 +114,9 @@ def _output(output: dict, name: str, files: dict[str, bytes]) -> dict:
             f'<img class="figure" src="../_static/figures/{file}" alt="{html.escape(alt)}" '
             f'width="{width}" height="{height}" loading="lazy">'
         )
+        if ending == "gif":  # moves without end: only for who asks
+            words = "Show the moving picture"
+            shown = f"<details><summary>{words}</summary>{shown}</details>"
         return {**output, "data": {"text/html": shown}, "metadata": {}}
     kept = {k: v for k, v in data.items() if k in KEPT}
     return {**output, "data": kept, "metadata": {}}
