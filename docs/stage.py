@@ -32,7 +32,8 @@ BINDER = "https://mybinder.org/v2/gh/{repository}/main?labpath=lessons/{file}"
 
 def pages() -> dict[str, str]:
     """Path in the repository -> page, of everything that is one."""
-    found = {f"docs/{p.name}": p.stem for p in sorted(DOCS.glob("*.md"))}
+    own = (p for p in sorted(DOCS.glob("*.md")) if not p.name.startswith("README"))
+    found = {f"docs/{p.name}": p.stem for p in own}
     found |= OTHERS
     for folder in CARDS:
         for card in sorted((ROOT / folder).glob("*.md")):
