@@ -7,7 +7,7 @@ document.addEventListener("DOMContentLoaded", () => {
       for (const element of document.querySelectorAll(`.bd-article ${selector}`)) {
         if (element.scrollWidth > element.clientWidth + 1 && !element.hasAttribute("tabindex")) {
           element.tabIndex = 0;
-          element.setAttribute("role", "region");
+          element.setAttribute("role", "group");
           element.setAttribute("aria-label", name);
         }
       }

@@ -30,7 +30,11 @@ myst_dmath_double_inline = True
 
 # From the site itself: nothing in the book asks another host for anything.
 mathjax_path = "mathjax/tex-chtml.js"
-mathjax3_config = {"options": {"enableMenu": True}}
+# MathML for screen readers stands beside each formula; no menu, so formulas are no tab stops.
+mathjax3_config = {
+    "loader": {"load": ["a11y/assistive-mml"]},
+    "options": {"enableMenu": False},
+}
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
