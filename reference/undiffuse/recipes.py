@@ -31,7 +31,7 @@ SCHEDULES = {
     "sigmoid": _sigmoid,
     "flow": flow_schedule,
 }
-DESIGNS = {"unet": UNet, "dit": DiT, "wavenet": wavenets.WaveNet1d, "vocoder": MelVocoder}
+DESIGNS = {"unet": UNet, "wavenet": wavenets.WaveNet1d, "vocoder": MelVocoder, "dit": DiT}
 DATA = tuple(SOURCES)
 PREDICTIONS = ("eps", "x0", "v", "flow")
 WEIGHTS = ("uniform", "min-snr")
