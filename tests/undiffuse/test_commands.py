@@ -429,6 +429,9 @@ def test_out_of_memory(run, recipe, file, tmp_path, monkeypatch, of):
     monkeypatch.setattr(UNet, "forward", fail)
     code, _, said = run("train", recipe, "--out", tmp_path / "run")
     assert code == exits.NOT_RIGHT and "out of memory: lower batch in the recipe" in said
+    assert "--accumulate 2 makes the same steps in less memory" in said
+    code, _, said = run("train", recipe, "--accumulate", 2, "--out", tmp_path / "other")
+    assert code == exits.NOT_RIGHT and "--accumulate 4 makes" in said
     code, _, said = run("sample", file, "--out", tmp_path / "a.npz")
     assert code == exits.NOT_RIGHT and "out of memory: lower --batch (it is 250)" in said
 
