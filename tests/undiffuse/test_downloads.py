@@ -334,7 +334,7 @@ def test_cifar_from_a_server_to_tensors(server, tmp_path, monkeypatch):
     """Fetched, checked, read, and given as a recipe's data; the published file cannot be asked for
     here, so that a small one of its form stands in."""
     path = tmp_path / "made.tar.gz"
-    content = {name: pickle.dumps(batch(k, 2000), protocol=2) for k, name in enumerate(BATCHES)}
+    content = {name: pickle.dumps(batch(k, 2000), protocol=3) for k, name in enumerate(BATCHES)}
     archive(path, content)
     packed = path.read_bytes()
     name = "cifar-10-python.tar.gz"
