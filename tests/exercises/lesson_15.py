@@ -161,7 +161,7 @@ patches = Exercise(
     minutes=25,
     hints=(
         "Split two axes and order them: (B, C, H, W) is (B, C, rows, patch, columns, patch) once "
-        "reshaped. Then permute so that what belongs to one patch stands at the end, channel first.",
+        "reshaped. Then permute: what belongs to one patch stands at the end, channel first.",
         "The number of rows of patches is H / patch, rounded up: -(-H // patch).",
         "torch.nn.functional.pad(x, (left, right, top, bottom), mode='replicate') repeats the "
         "edge.",
