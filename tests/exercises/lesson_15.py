@@ -296,6 +296,7 @@ logit_normal = Exercise(
     points={"distribution": 2, "range and type": 1, "generator": 1},
     difficulty=1,
     minutes=10,
+    core=False,
     hints=(
         "Two steps: a normal number with the mean and the deviation asked for, then something that "
         "maps all numbers to (0, 1), and that you know from classifiers.",

@@ -1,5 +1,7 @@
 """Answers of lesson 15: references, named mistakes with what to say about them, alternatives."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -82,8 +84,8 @@ def flow_pair(x0, x1, t):
 
 @a_pair.misconception(
     "what-is-left",
-    "You give what is left of the way, x1 - x_t. A velocity is the way per unit of t: on a straight "
-    "line it does not get smaller as you come near.",
+    "You give what is left of the way, x1 - x_t. A velocity is the way per unit of t: on a "
+    "straight line it does not get smaller as you come near.",
 )
 def flow_pair(x0, x1, t):
     t = _t(t, x0)
@@ -282,7 +284,7 @@ def flow_sample(model, x, n, method="euler"):
 )
 def flow_sample(model, x, n, method="euler"):
     times = torch.linspace(1, 0, n).tolist()
-    for t, then in zip(times, times[1:]):
+    for t, then in pairwise(times):
         slope = model(x, _at(x, t))
         if method == "midpoint":
             slope = model(x + (then - t) / 2 * slope, _at(x, (t + then) / 2))
@@ -317,7 +319,7 @@ def flow_sample(model, x, n, method="euler"):
 @a_sample.alternative("by pairs of times")
 def flow_sample(model, x, n, method="euler"):
     times = torch.linspace(1, 0, n + 1, dtype=torch.float64)
-    for t, then in zip(times[:-1], times[1:]):
+    for t, then in pairwise(times):
         span = float(then - t)
         now = x.new_full((x.shape[0],), float(t))
         slope = model(x, now)
@@ -381,7 +383,7 @@ def _tokens(x, order):
 @a_patches.misconception(
     "only-reshaped",
     "A reshape alone takes numbers in the order in which they stand in memory: row by row of the "
-    "whole picture, so that a token is a strip and not a patch. Split the axes first, then permute.",
+    "whole picture, so that a token is a strip and no patch. Split the axes first, then permute.",
 )
 def patchify(x, patch):
     b, c, h, w = x.shape
@@ -420,7 +422,7 @@ def patchify(x, patch):
     "them. Pad instead.",
 )
 def patchify(x, patch):
-    b, c, h, w = x.shape
+    h, w = x.shape[2:]
     x = x[:, :, : h // patch * patch, : w // patch * patch]
     return _tokens(_padded(x, patch), (0, 2, 4, 1, 3, 5))
 
@@ -589,8 +591,8 @@ def _forward(self, x, emb):
 
 _wrong(
     "gate-open-at-the-start",
-    "Your gates are 1 + gate. The scale is written so, because 1 changes nothing there; a gate that "
-    "begins at 1 lets everything through, and a deep network of such blocks starts as a random one.",
+    "Your gates are 1 + gate. The scale is written so, because 1 changes nothing there; a gate "
+    "that begins at 1 lets everything through, and a deep network of such blocks starts at random.",
     _forward,
 )
 
@@ -603,9 +605,9 @@ def _forward(self, x, emb):
 
 _wrong(
     "shift-and-scale-swapped",
-    "You take the first part for the scale and the second for the shift. A network trained so would "
-    "learn as well; one trained by others would draw noise with your code. The order asked for is "
-    "shift, scale, gate.",
+    "You take the first part for the scale and the second for the shift. A network trained so "
+    "would learn as well; one trained by others would draw noise with your code. The order asked "
+    "for is shift, scale, gate.",
     _forward,
 )
 
@@ -687,8 +689,8 @@ def _forward(self, x, emb):
 
 _wrong(
     "emb-without-silu",
-    "emb goes into modulation as it is. What is asked for is SiLU(emb), as in the residual block of "
-    "lesson 04.",
+    "emb goes into modulation as it is. What is asked for is SiLU(emb), as in the residual block "
+    "of lesson 04.",
     _forward,
 )
 
@@ -721,7 +723,7 @@ _wrong(
 
 
 def _forward(self, x, emb):
-    sa, ca, ga, sm, cm, gm = _parts(self, emb)
+    sa, ca, _, sm, cm, _ = _parts(self, emb)
     x = x + self.attend(self.norm1(x) * (1 + ca) + sa)
     return x + self.mlp(self.norm2(x) * (1 + cm) + sm)
 
@@ -766,8 +768,8 @@ def _gates_only(block):
 
 _wrong(
     "only-the-gates-zero",
-    "Only the rows of the gates are zero. That closes the block, too; but what is asked for is that "
-    "all of modulation starts at zero, shift and scale as well.",
+    "Only the rows of the gates are zero. That closes the block, too; but what is asked for is "
+    "that all of modulation starts at zero, shift and scale as well.",
     prepare=_gates_only,
 )
 
@@ -792,7 +794,7 @@ class DiTBlock(a_block.reference_defines["DiTBlock"]):
             p.data.zero_()
 
     def attend(self, x):
-        b, n, dim = x.shape
+        b, n, _ = x.shape
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         q, k, v = (a.view(b, n, self.heads, -1).transpose(1, 2) for a in (q, k, v))
         share = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
@@ -1116,7 +1118,7 @@ def accumulated_step(model, optimizer, loss_fn, batch, size):
         share = part[0].shape[0] / n
         loss = loss_fn(model, *part)
         (share * loss).backward()
-        losses.append(share * float(loss))
+        losses.append(share * loss.item())
     optimizer.step()
     return sum(losses)
 
@@ -1202,7 +1204,7 @@ def _shows(*words):
 @a_shard.misconception(
     "overlapping",
     "Each worker mixes in its own way, so that some samples are taken by several workers and some "
-    "by none. All must begin with the same order: the seed may depend on the epoch, not on the rank.",
+    "by none. All must begin with the same order: the seed may depend on the epoch alone.",
     detect=_shows("twice"),
 )
 def shard(indices, rank, world, epoch):
@@ -1366,7 +1368,7 @@ def _down(model, optimizer, loss):
 @a_mixed.misconception(
     "loss-in-bfloat16",
     "The loss is computed in bfloat16: the target is brought to the prediction's type, and the "
-    "mean of many small squares keeps two or three digits. Bring the prediction to float32 instead.",
+    "mean of many small squares keeps two or three digits. Bring the prediction to float32.",
 )
 def mixed_precision_step(model, optimizer, x_t, t, target, supported):
     prediction = _predicted(model, x_t, t, supported)
@@ -1483,7 +1485,7 @@ def mixed_precision_step(model, optimizer, x_t, t, target, supported):
 
 @a_mixed.misconception(
     "returns-the-tensor",
-    "The loss comes back as a tensor that holds on to the whole computation. Return a plain number.",
+    "The loss comes back as a tensor that holds on to all that made it. Return a plain number.",
 )
 def mixed_precision_step(model, optimizer, x_t, t, target, supported):
     loss = (_predicted(model, x_t, t, supported).float() - target).square().mean()
