@@ -65,8 +65,8 @@ from undiffuse.training import logit_normal_t as course_times
 #    guess:
 # 2. A U-Net and a transformer are trained on 5,000 digits with the same number of floating-point
 #    operations. Which one draws better digits? My guess:
-# 3. A batch of 64 is trained by two processes of 32 each. By how much does the loss differ from that
-#    of one process with all 64, after ten steps? My guess:
+# 3. A batch of 64 is trained by two processes of 32 each. By how much does the loss differ from
+#    that of one process with all 64, after ten steps? My guess:
 # 4. How many images a second does one large GPU train, of digits of 28 by 28, and how many do the
 #    cores of this machine? My guess:
 
@@ -123,10 +123,10 @@ lines = torch.stack([flow_pair(starts, ends, torch.full((40,), t))[0] for t in (
 fig = plots.trajectories2d(lines, data=known, limits=3)
 plots.show(
     fig,
-    alt="Two half moons of points, and forty straight lines that lead to points of them from points "
-    "scattered all around. The lines cross each other everywhere.",
-    caption="Forty pairs of noise and data, each joined by a line. Where lines cross, the same place "
-    "has several velocities.",
+    alt="Two half moons of points, and forty straight lines that lead to them from points all "
+    "around. The lines cross each other everywhere.",
+    caption="Forty pairs of noise and data, each joined by a line. Where lines cross, the same "
+    "place has several velocities.",
 )
 
 # %% [markdown]
@@ -153,8 +153,8 @@ plots.show(
 #
 # Follow the velocity from noise to data. *Euler's* method makes each step with the slope where the
 # step begins. The *midpoint* method first goes half a step with that slope, asks for the slope
-# there, and then makes the whole step, from where it began, with the slope of the middle. That costs
-# two calls a step, and is of second order.
+# there, and then makes the whole step, from where it began, with the slope of the middle. That
+# costs two calls a step, and is of second order.
 
 
 # %% tags=["answer"] exercise="15.2"
@@ -198,7 +198,8 @@ def fit_flow(seed: int) -> tuple[PointNet, list[float]]:
     for k in range(steps):
         optimizer.param_groups[0]["lr"] = 2e-3 * (1 + math.cos(math.pi * k / steps)) / 2
         x0 = known[torch.randint(len(known), (256,), generator=g)]
-        x_t, velocity = flow_pair(x0, torch.randn(256, 2, generator=g), t := torch.rand(256, generator=g))
+        x1, t = torch.randn(256, 2, generator=g), torch.rand(256, generator=g)
+        x_t, velocity = flow_pair(x0, x1, t)
         loss = (net(x_t, t) - velocity).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -221,13 +222,15 @@ plots.show(
     caption="Forty paths along the learned velocity. At first all head for the mean of the data; "
     "which moon it will be is decided on the way.",
 )
-print(f"loss: {sum(losses[:50]) / 50:.2f} at the start, {sum(losses[-200:]) / 200:.2f} at the end; "
-      "what is left is the spread of the velocities at each place, and no network can lower it")  # fmt: skip
+print(f"loss: {sum(losses[:50]) / 50:.2f} at the start, {sum(losses[-100:]) / 100:.2f} at the end")
 
 # %% [markdown]
-# "Straight" is said of the lines between pairs. The paths of the flow are not straight, so few steps
-# do not suffice. How many do? For two clusters the exact velocity is known (lesson 03), and the
-# error of a sampler can be told from that of a network.
+# The loss does not go to 0: what is left is the spread of the velocities that pass through a place,
+# and no network can lower it (lesson 03 again).
+#
+# "Straight" is said of the lines between pairs. The paths of the flow are not straight, so few
+# steps do not suffice. How many do? For two clusters the exact velocity is known (lesson 03), and
+# the error of a sampler can be told from that of a network.
 
 # %% tags=["figure"]
 means = torch.tensor([[-1.2, 0.4], [0.9, -0.5]], dtype=torch.float64)
@@ -556,8 +559,8 @@ fig = plots.curves(
 )
 plots.show(
     fig,
-    alt="Operations over the number of tokens, both logarithmic. The share for looking at each other "
-    "rises twice as steeply as the whole and makes up most of it at 784 tokens.",
+    alt="Operations over the number of tokens, both logarithmic. The line for looking at each "
+    "other rises more steeply than that of the whole, and nearly meets it at 784 tokens.",
     caption="The same transformer with patches of 7, 4, 2 and 1 pixels.",
 )
 
@@ -567,8 +570,8 @@ plots.show(
 # Which is better? The question needs a currency. Parameters say little about cost, and seconds
 # depend on the machine and on how well its libraries know convolutions. Here it is *floating-point
 # operations* (FLOPs), counted by torch: a training step costs about three times the call, forward
-# once, and backward for the inputs and for the weights. Every network gets as many steps as the same
-# total pays for.
+# once, and backward for the inputs and for the weights. Every network gets as many steps as the
+# same total pays for.
 #
 # Four runs, briefly: two networks, each trained in two ways. A recipe says which
 # (`undiffuse.recipes`); the loop is the same.
@@ -627,7 +630,7 @@ def drawn(run: trainer.Run, classes: torch.Tensor, seed: int = 0, calls: int = C
     return images.clamp(-1, 1)
 
 
-print(f"{total / 1e12:.2f} million million operations each, and {len(asked)} samples with {CALLS} calls")
+print(f"{total / 1e12:.2f} million million operations each; {len(asked)} samples, {CALLS} calls")
 for (network, way), run in runs.items():
     quality = judging.judge_images(drawn(run, asked), asked, "digits", resamples=2)
     print(f"{network:6} {way:15} {run.steps:4} steps  {run.seconds:5.0f} s   FD {quality.fd:6.2f} "
@@ -637,8 +640,8 @@ fig = plots.image_grid(
 )
 plots.show(
     fig,
-    alt="Four rows of ten drawn digits, 0 to 9: the U-Net with v and with flow, then the transformer "
-    "with v and with flow.",
+    alt="Four rows of ten drawn digits, 0 to 9: two of the U-Net, with v and with flow, then two "
+    "of the transformer.",
     caption="From above: " + "; ".join(", ".join(key) for key in runs) + ". The same noise in each "
     "column.",
 )
@@ -672,8 +675,8 @@ def spread(values: list[float], digits: int = 2) -> str:
 
 compared = measured("L15-digits")
 if compared:
-    print(f"{compared['training_flops'] / 1e12:.0f} million million operations of training each, on "
-          f"{compared['machine_of_runs']}; {compared['n']:,} samples a seed, seeds "
+    print(f"{compared['training_flops'] / 1e12:.0f} million million operations of training each, "
+          f"on {compared['machine_of_runs']}; {compared['n']:,} samples a seed, seeds "
           f"{', '.join(map(str, compared['seeds']))}; FD: mean (least to greatest)")  # fmt: skip
     best = max((r["sampler"] for r in compared["rows"] if r["sampler"].startswith("dpmpp")),
                key=lambda s: int(s.split()[1]))  # fmt: skip
@@ -707,16 +710,16 @@ if compared:
         alt="FD over the number of calls of Euler's method for the U-Net and the transformer with "
         "patches of 4, each with v on the cosine schedule and with the flow on the straight one, "
         "and the floor of real digits.",
-        caption="Bands reach from the least to the greatest of three seeds. Steps are even in t, so "
-        "that the schedule decides where they lie.",
+        caption="Bands reach from the least to the greatest of three seeds. Steps are even in t, "
+        "so that the schedule decides where they lie.",
     )
 
 # %% [markdown]
 # **What would change it.** Digits are small, plain, and few. A transformer has to learn from data
 # what a convolution knows from the start, so few data and short training favour the U-Net; papers
-# that find the transformer ahead trained thousands of times as long on a million photographs. Equal
-# FLOPs are not equal seconds: the table of steps and seconds above says how far apart the two are on
-# this machine. And each network here has one width and depth, tuned a little, not much.
+# that find the transformer ahead trained thousands of times as long on a million photographs.
+# Equal FLOPs are not equal seconds: the table of steps and seconds above says how far apart the
+# two are on this machine. And each network here has one width and depth, tuned a little, not much.
 
 # %% [markdown] tags=["remark"]
 # What did you guess in (1) and (2)? "Straight paths need one step": what would you answer now?
@@ -761,6 +764,7 @@ def accumulated_step(model, optimizer, loss_fn, batch: tuple, size: int) -> floa
 # %% tags=["check"]
 check("15.6")
 
+
 # %%
 def flow_loss(model, x_t, t, velocity, classes):
     """Mean squared error of the velocity."""
@@ -783,7 +787,8 @@ def weights_after(size: int) -> torch.Tensor:
 
 whole = weights_after(20)
 for size in (10, 7, 1):
-    print(f"pieces of {size:2}: weights differ by {float((weights_after(size) - whole).abs().max()):.0e}")
+    furthest = float((weights_after(size) - whole).abs().max())
+    print(f"pieces of {size:2}: no weight differs by more than {furthest:.0e}")
 
 # %% [markdown]
 # In a recipe it is `accumulate = 4`, and on the command line `course train NAME --accumulate 4`.
@@ -791,9 +796,9 @@ for size in (10, 7, 1):
 # ## More workers
 #
 # The second wall is time. Several processes, each with a GPU or some cores of its own, can share
-# the work: every one has a copy of the network, computes the gradient of its share of the batch, and
-# then all gradients are added up and each makes the same step. The copies stay equal. What has to be
-# right is the sharing of the data.
+# the work: every one has a copy of the network, computes the gradient of its share of the batch,
+# and then all gradients are added up and each makes the same step. The copies stay equal. What has
+# to be right is the sharing of the data.
 
 # %% [markdown]
 # <!-- exercise 15.7 -->
@@ -824,11 +829,12 @@ def shard(indices: torch.Tensor, rank: int, world: int, epoch: int) -> torch.Ten
 check("15.7")
 
 # %% [markdown]
-# The course's trainer goes a simpler way that fits its promise of resuming to the bit: every process
-# draws the whole batch and all noise from the same generator, and takes every second row of it
-# (`undiffuse/team.py`, half a page). That costs a little drawing, and what comes out does not depend
-# on how many processes there are. Let us see. The same recipe, first by one process, then by two,
-# which talk by *gloo* (torch's way to send tensors between processes on CPUs; on GPUs it is NCCL):
+# The course's trainer goes a simpler way that fits its promise of resuming to the bit: every
+# process draws the whole batch and all noise from the same generator, and takes every second row
+# of it (`undiffuse/team.py`, half a page). That costs a little drawing, and what comes out does
+# not depend on how many processes there are. Let us see. The same recipe, first by one process,
+# then by two, which talk by *gloo* (torch's way to send tensors between processes on CPUs; on GPUs
+# it is NCCL):
 #
 # ```
 # course train two.toml
@@ -859,9 +865,10 @@ def trained_by(processes: int, folder: Path) -> tuple[torch.Tensor, str]:
     """Losses of all steps, and what the command said."""
     (folder / "two.toml").write_text(RECIPE, encoding="utf-8")
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    out = folder / str(processes)
     command = [
         sys.executable, *(torchrun if processes > 1 else []), "-m", "coursework", "train",
-        str(folder / "two.toml"), "--device", "cpu", "--plain", "--out", str(folder / str(processes)),
+        str(folder / "two.toml"), "--device", "cpu", "--plain", "--out", str(out),
     ]  # fmt: skip
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=400,
@@ -869,7 +876,7 @@ def trained_by(processes: int, folder: Path) -> tuple[torch.Tensor, str]:
     )  # fmt: skip
     if done.returncode:
         return torch.empty(0), done.stderr[-600:]
-    state = torch.load(folder / str(processes) / "state.pt", weights_only=True)
+    state = torch.load(out / "state.pt", weights_only=True)
     return torch.tensor(state["extra"]["losses"], dtype=torch.float64), done.stdout
 
 
@@ -890,13 +897,14 @@ if len(alone) and len(shared):
     plots.show(
         fig,
         alt="The losses of two runs over training steps. The two curves lie on top of each other.",
-        caption="Two curves, of which one hides the other: in float64 they differ in the last digits.",
+        caption="Two curves, one hidden by the other: in float64 they differ in the last digits.",
     )
 
 # %% [markdown]
 # Is it faster? That depends on what they share. Two processes on two idle cores nearly halve the
-# time of a step that is worth sharing; this one is so small that starting and talking cost more. Two
-# GPUs each do half the batch, and send as many numbers as the network has weights, once a step.
+# time of a step that is worth sharing; this one is so small that starting and talking cost more.
+# Two GPUs each do half the batch, and send as many numbers as the network has weights, once a
+# step.
 #
 # ## Half the digits
 #
@@ -914,11 +922,11 @@ for _ in range(1000):
 print("1 plus a thousand times 0.001, in bfloat16:", small_steps.item())
 
 # %% [markdown]
-# The last line is why not everything can be in bfloat16: a weight that is moved by small steps would
-# stay where it is, and a sum over many squares stops growing. So *mixed precision*: products in
-# bfloat16, weights, sums and the loss in float32. torch calls it *autocast*. With float16, whose
-# smallest number is far larger, the loss has to be scaled up so that gradients do not vanish;
-# bfloat16 needs no such thing.
+# The last line is why not everything can be in bfloat16: a weight that is moved by small steps
+# would stay where it is, and a sum over many squares stops growing. So *mixed precision*: products
+# in bfloat16, weights, sums and the loss in float32. torch calls it *autocast*. With float16,
+# whose smallest number is far larger, the loss has to be scaled up so that gradients do not
+# vanish; bfloat16 needs no such thing.
 
 # %% [markdown]
 # <!-- exercise 15.8 -->
@@ -971,8 +979,8 @@ fig = plots.curves(
 )
 plots.show(
     fig,
-    alt="The loss over training steps in float32 and in bfloat16: two jagged curves that follow each "
-    "other closely.",
+    alt="The loss over training steps in float32 and in bfloat16: two jagged curves that follow "
+    "each other closely.",
     caption="The same first weights, batches, times and noise. What differs is rounding.",
 )
 apart = [abs(a / b - 1) for a, b in zip(*(run.losses for run in pair.values()))]
@@ -1005,7 +1013,7 @@ try:
 except commands.CommandError as error:
     print("course train lesson05 --device cuda:", error)
 try:
-    with commands.told("lower batch in the recipe; --accumulate 2 makes the same steps in less memory"):
+    with commands.told("lower batch in the recipe; --accumulate 2 makes the same steps with less"):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 except commands.CommandError as error:
     print("a batch that does not fit:", error)
@@ -1015,7 +1023,7 @@ speed = measured("L15-speed")
 if speed:
     device = speed["rows"][0]["device"]
     print(f"measured on one {device}:\n")
-    print(f"{'network':22}{'batch':>6}{'parts':>6}  {'precision':10}{'images a second':>16}{'memory':>12}")
+    print(f"{'network':22} batch parts  precision {'images a second':>16}      memory")
     for row in speed["rows"]:
         rate = row.get("images a second")
         told = f"{rate:16,.0f}" if rate else f"{'out of memory':>16}"
@@ -1038,7 +1046,7 @@ if speed:
         fig,
         alt=f"Images a second over the batch for {network}, in three precisions, both axes "
         "logarithmic. All rise with the batch; how far the three are apart is in the table.",
-        caption=f"{network} on one {device}. Small batches leave a large GPU idle: then it waits for "
+        caption=f"{network} on one {device}. Small batches leave a large GPU idle: it waits for "
         "the next instruction, and precision hardly matters.",
     )
 
@@ -1055,9 +1063,10 @@ if speed:
 # course sample cifar10 --grid cifar10.png --count 100
 # ```
 #
-# The recipe (`data/recipes/cifar10.toml`) is a U-Net with attention, trained as a flow. Its settings
-# are a proposal that nobody has measured yet; the first FD is yours to report. How long would it
-# take? That can be told in advance, from the operations of a step and the speed of a machine.
+# The recipe (`data/recipes/cifar10.toml`) is a U-Net with attention, trained as a flow. Its
+# settings are a proposal that nobody has measured yet; the first FD is yours to report. How long
+# would it take? That can be told in advance, from the operations of a step and the speed of a
+# machine.
 
 # %%
 cifar = recipes.load("cifar10")
@@ -1065,8 +1074,8 @@ torch.manual_seed(0)
 large = cifar.make_network((3, 32, 32))
 a_call = presets.flops_per_call(large, (3, 32, 32))
 images = cifar.steps * cifar.batch
-print(f"{presets.count_parameters(large) / 1e6:.0f} million parameters, {a_call / 1e9:.1f} thousand "
-      f"million operations a call; {cifar.steps:,} steps of {cifar.batch} images")  # fmt: skip
+print(f"{presets.count_parameters(large) / 1e6:.0f} million parameters, {a_call / 1e9:.1f} "
+      f"thousand million operations a call; {cifar.steps:,} steps of {cifar.batch}")  # fmt: skip
 
 
 def lasts(per_second: float) -> str:
@@ -1082,7 +1091,8 @@ here = trainer.train(tiny, photographs, torch.arange(8))
 mine = trainer.samples_per_second(here)
 threads = torch.get_num_threads()
 print(f"\n{'hardware':44}{'images/s':>10}  {'whole recipe':>14}")
-print(f"{f'this machine, {threads} threads (measured, {tiny.steps} steps)':44}{mine:10.2f}  {lasts(mine):>14}")
+told = f"this machine, {threads} threads (speed measured)"
+print(f"{told:44}{mine:10.2f}  {lasts(mine):>14}")
 # Peak bfloat16 (dense) in 1e12 operations a second, from NVIDIA's data sheets; T4: float16.
 PEAKS = {"H100 SXM": 989, "A100": 312, "RTX 4090": 165, "T4": 65}
 fastest = [r for r in (speed or {"rows": []})["rows"] if r["network"].startswith("CIFAR")]
@@ -1094,12 +1104,12 @@ if fastest:
     used = 3 * a_call * rate / 1e12
     known_peak = next((p for name, p in PEAKS.items() if name.split()[0] in device), None)
     if known_peak:
-        print(f"   it does {used:.0f} million million operations a second, {used / known_peak:.0%} of "
-              f"its data sheet's {known_peak}, in {top['precision']} with batches of {top['batch']}")  # fmt: skip
+        print(f"   it does {used:.0f} million million operations a second, {used / known_peak:.0%} "
+              f"of its data sheet's {known_peak}, in {top['precision']}")  # fmt: skip
         for name, peak in PEAKS.items():
             if name.split()[0] not in device:
-                guess = rate * peak / known_peak
-                print(f"{name + ' (estimated: same share of peak)':44}{guess:10,.0f}  {lasts(guess):>14}")
+                guess, told = rate * peak / known_peak, f"{name} (estimated: same share of peak)"
+                print(f"{told:44}{guess:10,.0f}  {lasts(guess):>14}")
 
 # %% [markdown]
 # "Measured" times are the measured speed times the number of images; nobody waited for the whole
@@ -1110,13 +1120,17 @@ if fastest:
 #
 # A plan for larger images, with what each step changes, in terms of this course:
 #
-# | from | to | what changes |
-# |---|---|---|
-# | CIFAR-10, 32 x 32 | photographs of 64 x 64 | four times the places: shift the schedule towards noise (lesson 11), attention at the coarse levels only, a week on one large GPU or a day on eight |
-# | 64 x 64 | 256 x 256 and more | diffuse in the latents of an autoencoder (lesson 10), 32 x 32 again; DiT in place of the U-Net, `design = "dit"` |
-# | classes | words | a text encoder that somebody else has trained, and cross-attention (lesson 13) |
-# | a network that fits one GPU | one that does not | what `team.py` keeps whole in each process (weights, gradients, averages of the optimiser) is cut into shares and fetched when needed: torch's FSDP |
-# | hours | weeks | what lesson 05 promised matters now: resume to the bit, watch the loss by noise level, keep the average |
+# - **From 32 x 32 to 64 x 64.** Four times the places, and more noise to hide the same picture:
+#   shift the schedule (lesson 11), and keep attention to the coarse levels.
+# - **To 256 x 256 and more.** Diffuse in the latents of an autoencoder (lesson 10), 32 x 32 again.
+#   A transformer in place of the U-Net is one line, `design = "dit"`.
+# - **From classes to words.** A text encoder that somebody else has trained, and cross-attention
+#   (lesson 13).
+# - **When one GPU is too small for the network.** What `team.py` keeps whole in each process
+#   (weights, gradients, the optimiser's averages) is cut into shares and fetched when needed: torch
+#   calls it FSDP.
+# - **From hours to weeks.** What lesson 05 promised matters now: going on to the bit, the loss by
+#   noise level, the average of the weights.
 #
 # How far is it? The largest model of the DiT paper, by the same count:
 
@@ -1124,8 +1138,9 @@ if fastest:
 with torch.device("meta"):  # shapes only: nothing is stored or computed
     giant = dit.DiT(in_channels=4, dim=1152, depth=28, heads=16, patch=2)
     a_giant_call = presets.flops_per_call(giant, (4, 32, 32))
-print(f"DiT-XL/2 on latents of 32 x 32: {presets.count_parameters(giant) / 1e6:.0f} million parameters, "
-      f"{a_giant_call / 1e9:.0f} thousand million operations a call")  # fmt: skip
+size = presets.count_parameters(giant) / 1e6
+print(f"DiT-XL/2 on latents of 32 x 32: {size:.0f} million parameters, {a_giant_call / 1e9:.0f} "
+      "thousand million operations a call")  # fmt: skip
 ours = runs["DiT", "flow, straight"]
 one_run = ours.steps * 3 * BATCH * cost["DiT"]
 its = 7e6 * 256 * 3 * a_giant_call  # 7 million steps of 256 images (Peebles and Xie, table 2)
@@ -1136,9 +1151,10 @@ if fastest and known_peak:
     print(f"at the speed measured for CIFAR-10: {days:,.0f} days of one {device}")
 
 # %% [markdown]
-# So is the claim true, that diffusion models are computationally expensive? A digit model is minutes
-# of two cores, CIFAR-10 a day of one GPU, a model of photographs months of one, or days of many. What
-# is expensive is the size of the pictures and of the ambition. Whether sampling is, lesson 10 says.
+# So is the claim true, that diffusion models are computationally expensive? A model of digits
+# takes minutes of two cores, one of small photographs what the table says, and one of large
+# photographs what the last line says. What is expensive is the size of the pictures, and of the
+# ambition. Whether sampling is, lesson 10 says.
 
 # %% [markdown] tags=["remark"]
 # Your guesses (3) and (4): how far off? If you had one GPU for a week, what would you train?
@@ -1149,8 +1165,8 @@ if fastest and known_peak:
 # - A flow is a diffusion model: schedule $\alpha = 1 - t$, $\sigma = t$, prediction $x_1 - x_0$.
 #   Euler's steps are DDIM's.
 # - Lines between pairs are straight; paths of the flow are not.
-# - A transformer sees patches as tokens; gates that start closed make it trainable. Compare at equal
-#   compute, and say in which currency.
+# - A transformer sees patches as tokens; gates that start closed make it trainable. Compare at
+#   equal compute, and say in which currency.
 # - Pieces, processes and half the digits change how a step is computed, and not which step it is.
 #   Test that in float64.
 # - Tell times as measured or estimated, with the hardware named.
@@ -1159,17 +1175,18 @@ if fastest and known_peak:
 #
 # ## References
 #
-# - Lipman, Chen, Ben-Hamu, Nickel, Le 2022, [Flow matching for generative modeling](https://arxiv.org/abs/2210.02747):
-#   theorem 1, and section 4 for the straight path.
+# - Lipman, Chen, Ben-Hamu, Nickel, Le 2022, [Flow matching for generative
+#   modeling](https://arxiv.org/abs/2210.02747): theorem 1, and section 4 for the straight path.
 # - Liu, Gong, Liu 2022, [Flow straight and fast: rectified flow](https://arxiv.org/abs/2209.03003):
 #   and how to make the paths straighter.
-# - Peebles, Xie 2022, [Scalable diffusion models with transformers](https://arxiv.org/abs/2212.09748):
-#   DiT and adaLN-Zero.
+# - Peebles, Xie 2022, [Scalable diffusion models with
+#   transformers](https://arxiv.org/abs/2212.09748): DiT and adaLN-Zero.
 # - Esser et al. 2024, [Scaling rectified flow transformers](https://arxiv.org/abs/2403.03206): the
 #   logit-normal times, section 3.1.
-# - Micikevicius et al. 2017, [Mixed precision training](https://arxiv.org/abs/1710.03740) (float16,
-#   with scaled losses); Kalamkar et al. 2019, [A study of bfloat16](https://arxiv.org/abs/1905.12322).
+# - Micikevicius et al. 2017, [Mixed precision training](https://arxiv.org/abs/1710.03740)
+#   (float16, with scaled losses); Kalamkar et al. 2019, [A study of
+#   bfloat16](https://arxiv.org/abs/1905.12322).
 # - Goyal et al. 2017, [Accurate, large minibatch SGD](https://arxiv.org/abs/1706.02677): many
 #   workers, one step.
-# - Krizhevsky 2009, [Learning multiple layers of features from tiny images](https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf):
-#   CIFAR-10.
+# - Krizhevsky 2009, [Learning multiple layers of features from tiny
+#   images](https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf): CIFAR-10.
