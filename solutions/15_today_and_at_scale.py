@@ -27,7 +27,6 @@
 # (training).
 
 # %% tags=["setup"]
-import json
 import math
 import os
 import subprocess
@@ -39,6 +38,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from matplotlib.ticker import NullLocator
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -201,7 +201,7 @@ def fit_flow(seed: int) -> tuple[PointNet, list[float]]:
         x1, t = torch.randn(256, 2, generator=g), torch.rand(256, generator=g)
         x_t, velocity = flow_pair(x0, x1, t)
         loss = (net(x_t, t) - velocity).square().mean()
-        optimizer.zero_grad()
+        net.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -245,6 +245,15 @@ def exact(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
 
 start = torch.randn(300, 2, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
 goal = course.flow_sample(lambda x, t, cond: exact(x, t), start, 2000, "midpoint")
+
+
+def ticks(fig, values: list[int]) -> None:
+    """Marks just these numbers on the logarithmic axis below."""
+    axis = fig.axes[0].xaxis
+    axis.set_ticks(values, [f"{v:g}" for v in values])
+    axis.set_minor_locator(NullLocator())
+
+
 calls = [2, 4, 8, 16, 32, 64, 128]
 errors = {
     "Euler": [float((flow_sample(exact, start, n) - goal).norm(dim=1).mean()) for n in calls],
@@ -262,6 +271,7 @@ fig = plots.curves(
     log_y=True,
     markers=True,
 )
+ticks(fig, calls)
 plots.show(
     fig,
     alt="Error over the number of calls, both logarithmic, for Euler and midpoint. Both fall along "
@@ -286,7 +296,7 @@ print("measured order: " + ", ".join(f"{name} {value:.2f}" for name, value in sl
 # %% tags=["compare"]
 t = torch.linspace(1, 0, 11, dtype=torch.float64)
 by_ddim = sample(
-    lambda x, t, cond: exact(x, torch.tensor([t])),
+    lambda x, t, cond: exact(x, torch.tensor([t], dtype=torch.float64)),
     flow_schedule(),
     kind="flow",
     solver="ddim",
@@ -557,6 +567,7 @@ fig = plots.curves(
     floor=unet_flops / 1e6,
     floor_name="the U-Net of lesson 05",
 )
+ticks(fig, [r[1] for r in rows])
 plots.show(
     fig,
     alt="Operations over the number of tokens, both logarithmic. The line for looking at each "
@@ -705,6 +716,7 @@ if compared:
         floor=compared["rows"][0]["floor"],
         floor_name="floor: real digits",
     )
+    ticks(fig, at)
     plots.show(
         fig,
         alt="FD over the number of calls of Euler's method for the U-Net and the transformer with "
@@ -775,7 +787,7 @@ def weights_after(size: int) -> torch.Tensor:
     """Of three steps of a small transformer, in float64, in pieces of ``size``."""
     torch.manual_seed(0)
     model = dit.DiT(dim=16, depth=2, patch=7, classes=10).double()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     g = torch.Generator().manual_seed(0)
     for k in range(3):
         x0, classes = digits[20 * k : 20 * k + 20].double(), labels[20 * k : 20 * k + 20]
@@ -975,7 +987,6 @@ fig = plots.curves(
     torch.arange(1, precise.steps + 1),
     xlabel="training step",
     ylabel="loss",
-    log_y=True,
 )
 plots.show(
     fig,
@@ -1042,6 +1053,7 @@ if speed:
         log_y=True,
         markers=True,
     )  # fmt: skip
+    ticks(fig, sorted({r["batch"] for r in mine}))
     plots.show(
         fig,
         alt=f"Images a second over the batch for {network}, in three precisions, both axes "
