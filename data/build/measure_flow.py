@@ -4,12 +4,14 @@
     python data/build/measure_flow.py speed --device cuda --out FOLDER   # samples a second
     python data/build/measure_flow.py write FOLDER                       # verdicts to data/results
 
-``all`` compares, on digits and with three seeds, three networks (a U-Net, a transformer with large
-patches, one with small patches) in two ways each (v-prediction with the cosine schedule, the
-velocity of straight paths), at an equal number of floating-point operations of training, counted by
-torch. Each network and way first chooses its optimiser among four in short runs of another seed, by
+``all`` compares, on digits and with three seeds, a U-Net and a transformer in two ways each
+(v-prediction with the cosine schedule, the velocity of straight paths), at an equal number of
+floating-point operations of training, counted by torch. It is small enough for one quiet core.
+Each network and way first chooses its optimiser among three in short runs of another seed, by
 validation loss. Every training is a process of its own, ``--workers`` at a time, that leaves one
 JSON file in FOLDER; a file that is there is not made again. ``run`` makes a single one.
+
+``speed`` writes FOLDER/speed.jsonl, row by row, so that what is there counts when it is stopped.
 
 UNDIFFUSE_BUDGET=small tries everything in a minute; such figures are not written.
 """
@@ -43,26 +45,24 @@ SEEDS, TUNING_SEED = (0, 1, 2), 100
 SHAPE = (1, 28, 28)
 NETWORKS: dict[str, dict[str, Any]] = budget(
     full={
-        "U-Net": {"channels": [32, 64], "blocks": 1, "patch": 2},
-        "DiT, patch 4": {"design": "dit", "dim": 128, "depth": 4, "patch": 4},
-        "DiT, patch 2": {"design": "dit", "dim": 64, "depth": 4, "patch": 2},
+        "U-Net": {"channels": [16, 32], "patch": 2},
+        "DiT": {"design": "dit", "dim": 64, "depth": 4, "patch": 4},
     },
     small={
         "U-Net": {"channels": [8, 8], "patch": 4},
-        "DiT, patch 4": {"design": "dit", "dim": 16, "depth": 1, "patch": 4},
-        "DiT, patch 2": {"design": "dit", "dim": 8, "depth": 1, "patch": 7},
+        "DiT": {"design": "dit", "dim": 16, "depth": 1, "patch": 4},
     },
 )
 WAYS: dict[str, dict[str, Any]] = {
     "v, cosine": {"schedule": "cosine", "prediction": "v", "middle": 0.5},
     "flow, straight": {"schedule": "flow", "prediction": "flow", "times": "logit-normal"},
 }
-OPTIMIZERS = (("muon", 0.02), ("muon", 0.01), ("adamw", 2e-3), ("adamw", 1e-3))
-BATCH = budget(full=256, small=8)
+OPTIMIZERS = (("muon", 0.02), ("muon", 0.04), ("adamw", 2e-3))
+BATCH = budget(full=32, small=8)
 # That the U-Net makes; the others make as many as cost the same.
-STEPS, TUNING_STEPS = budget(full=1500, small=2), budget(full=300, small=2)
-N = budget(full=1000, small=20)
-CALLS = budget(full=(2, 4, 8, 16, 32), small=(2, 4))
+STEPS, TUNING_STEPS = budget(full=400, small=2), budget(full=100, small=2)
+N = budget(full=400, small=20)
+CALLS = budget(full=(2, 4, 8, 16), small=(2, 4))
 SAMPLERS = (("euler", "time"), ("dpmpp_2m", "log_snr"))
 PROBE = budget(full=500, small=20)
 CLEAR = 0.10  # three seeds that agree are no rare chance: an effect must be of some size as well
@@ -93,7 +93,7 @@ def recipe_of(
     """As the trainer takes it; float32, so that it does not matter where it runs."""
     return recipes.Recipe(
         name="flow", network=NETWORKS[network] | {"classes": 10}, optimizer=optimizer, lr=lr,
-        steps=steps, batch=BATCH, warmup=100, ema=0.995, seed=seed, precision="float32",
+        steps=steps, batch=BATCH, warmup=30, ema=0.99, seed=seed, precision="float32",
         **WAYS[way],
     )  # fmt: skip
 
@@ -265,9 +265,19 @@ def pace(recipe: recipes.Recipe, x: torch.Tensor, y: torch.Tensor, device: str) 
     return found
 
 
+SPEED_NETWORKS = budget(
+    full={
+        "U-Net": {"channels": [32, 64], "patch": 2, "classes": 10},
+        "DiT": {"design": "dit", "dim": 128, "depth": 4, "patch": 4, "classes": 10},
+    },
+    small=NETWORKS,
+)
+
+
 def speeds(device: str) -> Iterator[dict[str, Any]]:
     """A row for each network, precision, batch and number of parts."""
     x, y = data.digits("train")
+    base = recipe_of("U-Net", "v, cosine", 0, *OPTIMIZERS[0], 1)
     g = torch.Generator().manual_seed(0)
     photographs = torch.rand(budget(2048, 16), *CIFAR_SHAPE, generator=g) * 2 - 1
     kinds = torch.randint(10, (len(photographs),), generator=g)
@@ -275,8 +285,8 @@ def speeds(device: str) -> Iterator[dict[str, Any]]:
     large = replace(recipes.load("cifar10"), validate_every=0, sample_every=0,
                     **budget({}, small))  # fmt: skip
     plan: list[tuple[str, recipes.Recipe, tuple, int, int]] = [
-        (f"digits, {network}", recipe_of(network, way, 0, *OPTIMIZERS[0], 1), (x, y), batch, 1)
-        for network, way in (("U-Net", "v, cosine"), ("DiT, patch 4", "flow, straight"))
+        (f"digits, {name}", replace(base, network={"classes": 10} | network), (x, y), batch, 1)
+        for name, network in SPEED_NETWORKS.items()
         for batch in budget((128, 512, 2048), (4, 8))
     ]
     plan += [("CIFAR-10, U-Net", large, (photographs, kinds), batch, parts)
@@ -359,7 +369,18 @@ def verdict(runs: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
     return f"at equal training FLOPs, {MAIN}: " + "; ".join(parts), rows
 
 
-def write(folder: Path) -> None:
+def speed_rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows that ``speed`` has left, whole lines only."""
+    path = folder / "speed.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    rows = []
+    for line in lines:
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows
+
+
+def write(folder: Path, conditions: str = "") -> None:
     """The files in data/results that lesson 15 quotes."""
     if budget(full=False, small=True):
         sys.exit("figures of the small budget mean nothing and are not written")
@@ -373,8 +394,8 @@ def write(folder: Path) -> None:
             tuning=[{k: f.get(k) for k in ("network", "way", "optimizer", "lr", "validation loss")}
                     for f in read(folder, "tuning")],
         )  # fmt: skip
-    for found in read(folder, "speed"):
-        rows = found["rows"]
+    rows = speed_rows(folder)
+    if rows:
         best: dict[str, dict[str, Any]] = {}
         for row in (r for r in rows if "images a second" in r):
             name, speed = row["network"], row["images a second"]
@@ -386,7 +407,7 @@ def write(folder: Path) -> None:
             for name, row in best.items()
         )
         said = f"on one {rows[0]['device']}: {said}"
-        record("L15-speed", rows, said, (0,), threads=found["threads"])
+        record("L15-speed", rows, said, (0,), conditions=conditions)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -405,14 +426,17 @@ def main(arguments: list[str] | None = None) -> None:
             sub.add_argument("--optimizer", default=OPTIMIZERS[0][0])
             sub.add_argument("--lr", type=float, default=OPTIMIZERS[0][1])
             sub.add_argument("--tuning", action="store_true", help="short, and without samples")
-    commands.add_parser("write").add_argument("folder", type=Path)
+    sub = commands.add_parser("write")
+    sub.add_argument("folder", type=Path)
+    sub.add_argument("--conditions", default="", help="what else the machine did, for L15-speed")
     given = parser.parse_args(arguments)
     if given.command == "all":
         do_all(given.out, given.device, given.workers)
     elif given.command == "speed":
         given.out.mkdir(parents=True, exist_ok=True)
-        found = {"rows": list(speeds(given.device)), "threads": torch.get_num_threads()}
-        (given.out / "speed-1.json").write_text(json.dumps(found), encoding="utf-8")
+        with open(given.out / "speed.jsonl", "w", encoding="utf-8") as file:
+            for row in speeds(given.device):
+                print(json.dumps(row), file=file, flush=True)
     elif given.command == "run":
         found = run_one(
             given.network, given.way, given.seed, given.optimizer, given.lr,
@@ -422,7 +446,7 @@ def main(arguments: list[str] | None = None) -> None:
         temporary.write_text(json.dumps(found), encoding="utf-8")
         os.replace(temporary, given.out)
     else:
-        write(given.folder)
+        write(given.folder, given.conditions)
 
 
 if __name__ == "__main__":

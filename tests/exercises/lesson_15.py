@@ -236,7 +236,7 @@ BLOCK_PARTS = {"norm1", "qkv", "proj", "norm2", "mlp", "modulation"}
 
 def made_block(answer, dim, emb_dim, heads):
     """The learner's block, if it has the parts that its given constructor makes."""
-    block = answer.DiTBlock(dim, emb_dim, heads)
+    block = answer.DiTBlock(dim, emb_dim, heads) if heads else answer.DiTBlock(dim, emb_dim)
     have = {name for name, _ in block.named_children()}
     if have != BLOCK_PARTS:
         raise AttributeError(
@@ -282,6 +282,7 @@ def _(draw: Draw):
     yield case("as many tokens as samples and numbers", "output", 2, 6, 6, 6)
     yield case("a new block", "at the start", 2, 2, 4, 8, driver=new_block)
     yield case("a batch of one, three heads", "sizes and dtypes", 3, 1, 7, 12, emb=4)
+    yield case("heads as they come", "sizes and dtypes", None, 2, 3, 8)
     more = {"dtype": "float32", "tol": Tol(2e-4, 2e-4)}
     yield case("float32", "sizes and dtypes", 4, 2, 6, 8, **more)
     yield case("gradients", "gradients", 2, 2, 3, 8, driver=block_gradients)

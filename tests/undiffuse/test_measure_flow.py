@@ -20,7 +20,7 @@ def flow(request, monkeypatch):
 
 
 def runs(flow, excess):
-    """Runs as the script leaves them; excess(network, way, sampler, seed) of FD over a floor of 1."""
+    """Runs as the script leaves them; excess(network, way, sampler, seed): FD above a floor of 1."""
     found = []
     for network in flow.NETWORKS:
         for way in flow.WAYS:
@@ -53,9 +53,9 @@ def test_all_networks_cost_the_same(flow):
 
 
 def test_a_single_run_is_kept_whole(flow, tmp_path):
-    path = flow.file_of(tmp_path, "run", "DiT, patch 4", "flow, straight", 0)
-    assert path.name == "run-DiT__patch_4-flow__straight-0.json"
-    flow.main(["run", "--network", "DiT, patch 4", "--way", "flow, straight", "--seed", "0",
+    path = flow.file_of(tmp_path, "run", "DiT", "flow, straight", 0)
+    assert path.name == "run-DiT-flow__straight-0.json"
+    flow.main(["run", "--network", "DiT", "--way", "flow, straight", "--seed", "0",
                "--out", str(path)])  # fmt: skip
     found = json.loads(path.read_text())
     assert found["samples"].keys() == {
@@ -80,16 +80,23 @@ def test_the_best_optimiser_is_chosen_for_each(flow, tmp_path):
 
 def test_verdicts_need_all_seeds_to_agree(flow):
     def excess(network, way, sampler, seed):
-        size = {"U-Net": 1.0, "DiT, patch 4": 1.5, "DiT, patch 2": [0.5, 0.6, 1.2][seed]}[network]
-        return size * (0.5 if way == "flow, straight" else 1.0)
+        if way == "v, cosine":
+            return 1.5 if network == "DiT" else 1.0
+        return [0.25, 0.3, 0.6][seed] if network == "DiT" else 0.5
 
     said, rows = flow.verdict(runs(flow, excess))
-    assert "DiT, patch 4 against the U-Net (v, cosine): excess FD clearly higher (1.50" in said
-    assert "DiT, patch 2 against the U-Net (flow, straight): excess FD no clear difference" in said
+    assert "DiT against the U-Net (v, cosine): excess FD clearly higher (1.50" in said
+    assert "DiT against the U-Net (flow, straight): excess FD no clear difference" in said
     assert "straight paths against v in the U-Net: clearly lower (0.50" in said
-    assert len(rows) == 6 * len(flow.SAMPLERS) * len(flow.CALLS)
+    assert len(rows) == 4 * len(flow.SAMPLERS) * len(flow.CALLS)
     with pytest.raises(SystemExit, match=r"U-Net, v, cosine: runs of seeds \[1, 2\]"):
         flow.verdict(runs(flow, excess)[1:])
+
+
+def test_rows_of_speed_count_though_it_was_stopped(flow, tmp_path):
+    assert flow.speed_rows(tmp_path) == []
+    (tmp_path / "speed.jsonl").write_text('{"network": "a", "batch": 4}\n{"network": "b", "ba')
+    assert flow.speed_rows(tmp_path) == [{"network": "a", "batch": 4}]
 
 
 def test_switches_for_tf32_are_put_back(flow):
