@@ -658,9 +658,9 @@ plots.show(
 )
 
 # %% [markdown]
-# One seed, and training that has hardly begun. The measured comparison is larger: three networks
-# (the transformer with patches of 4 and of 2), both ways, three seeds, each with the best of four
-# optimisers by short runs of another seed. `data/build/measure_flow.py` makes it.
+# One seed, and training that has hardly begun. The measured comparison trains the same two networks
+# in the same two ways for longer, with three seeds, and each with the best of three optimisers by
+# short runs of another seed. `data/build/measure_flow.py` makes it.
 
 
 # %% tags=["figure"]
@@ -671,8 +671,8 @@ def measured(name: str) -> dict | None:
     except (FileNotFoundError, ValueError):
         found = None
     if found is None:
-        print(f"This copy has no figures {name}. To measure them, on a GPU (minutes):")
-        print("    python data/build/measure_flow.py all --device cuda --out runs/flow")
+        print(f"This copy has no figures {name}. To measure them:")
+        print("    python data/build/measure_flow.py all --out runs/flow")
         print("    python data/build/measure_flow.py speed --device cuda --out runs/flow")
         print("    python data/build/measure_flow.py write runs/flow")
     return found
@@ -686,7 +686,7 @@ def spread(values: list[float], digits: int = 2) -> str:
 
 compared = measured("L15-digits")
 if compared:
-    print(f"{compared['training_flops'] / 1e12:.0f} million million operations of training each, "
+    print(f"{compared['training_flops'] / 1e12:.2f} million million operations of training each, "
           f"on {compared['machine_of_runs']}; {compared['n']:,} samples a seed, seeds "
           f"{', '.join(map(str, compared['seeds']))}; FD: mean (least to greatest)")  # fmt: skip
     best = max((r["sampler"] for r in compared["rows"] if r["sampler"].startswith("dpmpp")),
@@ -702,8 +702,7 @@ if compared:
     euler = [r for r in compared["rows"] if r["sampler"].startswith("euler")]
     series = {}
     for row in euler:
-        if row["network"] != "DiT, patch 2":
-            series.setdefault(f"{row['network']}, {row['way']}", []).append(row["FD"])
+        series.setdefault(f"{row['network']}, {row['way']}", []).append(row["FD"])
     at = sorted({int(r["sampler"].split()[1]) for r in euler})
     fig = plots.curves(
         {name: torch.tensor(values).T for name, values in series.items()},
@@ -719,9 +718,9 @@ if compared:
     ticks(fig, at)
     plots.show(
         fig,
-        alt="FD over the number of calls of Euler's method for the U-Net and the transformer with "
-        "patches of 4, each with v on the cosine schedule and with the flow on the straight one, "
-        "and the floor of real digits.",
+        alt="FD over the number of calls of Euler's method for the U-Net and the transformer, each "
+        "with v on the cosine schedule and with the flow on the straight one, and the floor of "
+        "real digits.",
         caption="Bands reach from the least to the greatest of three seeds. Steps are even in t, "
         "so that the schedule decides where they lie.",
     )
@@ -1033,7 +1032,7 @@ except commands.CommandError as error:
 speed = measured("L15-speed")
 if speed:
     device = speed["rows"][0]["device"]
-    print(f"measured on one {device}:\n")
+    print(f"measured on one {device}{speed['conditions'] and '; ' + speed['conditions']}:\n")
     print(f"{'network':22} batch parts  precision {'images a second':>16}      memory")
     for row in speed["rows"]:
         rate = row.get("images a second")
@@ -1056,10 +1055,9 @@ if speed:
     ticks(fig, sorted({r["batch"] for r in mine}))
     plots.show(
         fig,
-        alt=f"Images a second over the batch for {network}, in three precisions, both axes "
-        "logarithmic. All rise with the batch; how far the three are apart is in the table.",
-        caption=f"{network} on one {device}. Small batches leave a large GPU idle: it waits for "
-        "the next instruction, and precision hardly matters.",
+        alt=f"Images a second over the batch for {network} in several precisions, both axes "
+        "logarithmic. How far they are apart is in the table.",
+        caption=f"{network} on one {device}.",
     )
 
 # %% [markdown]
@@ -1106,27 +1104,33 @@ print(f"\n{'hardware':44}{'images/s':>10}  {'whole recipe':>14}")
 told = f"this machine, {threads} threads (speed measured)"
 print(f"{told:44}{mine:10.2f}  {lasts(mine):>14}")
 # Peak bfloat16 (dense) in 1e12 operations a second, from NVIDIA's data sheets; T4: float16.
-PEAKS = {"H100 SXM": 989, "A100": 312, "RTX 4090": 165, "T4": 65}
-fastest = [r for r in (speed or {"rows": []})["rows"] if r["network"].startswith("CIFAR")]
-if fastest:
-    top = max(fastest, key=lambda r: r.get("images a second", 0))
-    rate, device = top["images a second"], top["device"]
-    told = f"{device} (speed measured)"
+PEAKS = {"H200": 989, "H100": 989, "A100": 312, "RTX 4090": 165, "T4": 65}
+SHARE = 0.3  # of its peak that a GPU may reach on a network of this size: an assumption
+known_speeds = speed["rows"] if speed else []
+for row in known_speeds:
+    if row["network"].startswith("CIFAR") and "images a second" in row:
+        told = f"{row['device']}, {row['precision']} (speed measured)"
+        rate = row["images a second"]
+        print(f"{told:44}{rate:10,.0f}  {lasts(rate):>14}")
+for name, peak in PEAKS.items():
+    rate = SHARE * peak * 1e12 / (3 * a_call)
+    told = f"{name} (estimated: {SHARE:.0%} of its peak)"
     print(f"{told:44}{rate:10,.0f}  {lasts(rate):>14}")
-    used = 3 * a_call * rate / 1e12
-    known_peak = next((p for name, p in PEAKS.items() if name.split()[0] in device), None)
-    if known_peak:
-        print(f"   it does {used:.0f} million million operations a second, {used / known_peak:.0%} "
-              f"of its data sheet's {known_peak}, in {top['precision']}")  # fmt: skip
-        for name, peak in PEAKS.items():
-            if name.split()[0] not in device:
-                guess, told = rate * peak / known_peak, f"{name} (estimated: same share of peak)"
-                print(f"{told:44}{guess:10,.0f}  {lasts(guess):>14}")
+of_digits = [r for r in known_speeds if r["network"] == "digits, U-Net" and "images a second" in r]
+if of_digits:
+    top = max(of_digits, key=lambda r: r["images a second"])
+    used = 3 * unet_flops * top["images a second"] / 1e12
+    peak = next((p for name, p in PEAKS.items() if name in top["device"]), None)
+    if peak:
+        print(f"\nto compare: training the small network of digits, one {top['device']} did "
+              f"{used:.1f} million million operations a second, {used / peak:.1%} of its peak")  # fmt: skip
 
 # %% [markdown]
-# "Measured" times are the measured speed times the number of images; nobody waited for the whole
-# run. "Estimated" ones assume that another GPU reaches the same share of what its data sheet
-# promises, which can be wrong by a factor of two.
+# "Speed measured" is a measured speed times the number of images; nobody has waited for the whole
+# run. "Estimated" is arithmetic: the operations of the recipe over an assumed share of what the data
+# sheet promises. It can be wrong by a factor of two and more. The last line shows how far below its
+# peak a GPU stays when the network is small: it waits for instructions from the CPU most of the
+# time, so that larger batches come nearly for free, and precision hardly matters.
 #
 # ## And beyond
 #
@@ -1158,9 +1162,8 @@ one_run = ours.steps * 3 * BATCH * cost["DiT"]
 its = 7e6 * 256 * 3 * a_giant_call  # 7 million steps of 256 images (Peebles and Xie, table 2)
 print(f"its training: {its:.1e} operations; yours above: {one_run:.1e}, "
       f"{its / one_run:,.0f} times less")  # fmt: skip
-if fastest and known_peak:
-    days = its / (3 * a_call * rate) / 86400
-    print(f"at the speed measured for CIFAR-10: {days:,.0f} days of one {device}")
+days = its / (SHARE * PEAKS["H100"] * 1e12) / 86400
+print(f"at {SHARE:.0%} of the peak of an H100 (estimated): {days:,.0f} days of one of them")
 
 # %% [markdown]
 # So is the claim true, that diffusion models are computationally expensive? A model of digits

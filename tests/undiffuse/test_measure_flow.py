@@ -20,7 +20,7 @@ def flow(request, monkeypatch):
 
 
 def runs(flow, excess):
-    """Runs as the script leaves them; excess(network, way, sampler, seed): FD above a floor of 1."""
+    """Runs as the script leaves them; excess(network, way, sampler, seed) of FD, the floor is 1."""
     found = []
     for network in flow.NETWORKS:
         for way in flow.WAYS:
