@@ -1123,14 +1123,15 @@ if of_digits:
     peak = next((p for name, p in PEAKS.items() if name in top["device"]), None)
     if peak:
         print(f"\nto compare: training the small network of digits, one {top['device']} did "
-              f"{used:.1f} million million operations a second, {used / peak:.1%} of its peak")  # fmt: skip
+              f"{used:.1f} million million operations a second, {used / peak:.1%} of its "
+              "peak")  # fmt: skip
 
 # %% [markdown]
 # "Speed measured" is a measured speed times the number of images; nobody has waited for the whole
-# run. "Estimated" is arithmetic: the operations of the recipe over an assumed share of what the data
-# sheet promises. It can be wrong by a factor of two and more. The last line shows how far below its
-# peak a GPU stays when the network is small: it waits for instructions from the CPU most of the
-# time, so that larger batches come nearly for free, and precision hardly matters.
+# run. "Estimated" is arithmetic: the operations of the recipe over an assumed share of what the
+# data sheet promises. It can be wrong by a factor of two and more. The last line shows how far
+# below its peak a GPU stays when the network is small: it waits for instructions from the CPU most
+# of the time, so that larger batches come nearly for free, and precision hardly matters.
 #
 # ## And beyond
 #
