@@ -22,6 +22,7 @@ from undiffuse.presets import preset
 from undiffuse.schedules import Schedule, cosine_schedule, flow_schedule, linear_schedule
 from undiffuse.schedules import sigmoid_schedule as _sigmoid
 from undiffuse.sources import SOURCES, Source
+from undiffuse.spectral_vocoder import SpectralVocoder
 from undiffuse.unet import UNet
 from undiffuse.vocoder import MelVocoder
 
@@ -31,7 +32,13 @@ SCHEDULES = {
     "sigmoid": _sigmoid,
     "flow": flow_schedule,
 }
-DESIGNS = {"unet": UNet, "wavenet": wavenets.WaveNet1d, "vocoder": MelVocoder, "dit": DiT}
+DESIGNS = {
+    "unet": UNet,
+    "wavenet": wavenets.WaveNet1d,
+    "vocoder": MelVocoder,
+    "spectral": SpectralVocoder,
+    "dit": DiT,
+}
 DATA = tuple(SOURCES)
 PREDICTIONS = ("eps", "x0", "v", "flow")
 WEIGHTS = ("uniform", "min-snr")
@@ -54,24 +61,24 @@ class Recipe:
     name: of the run and its checkpoint. data: one of ``sources.SOURCES``, such as "digits" or
     "drums"; n: the first n samples of the training split, None for all. network: arguments of
     ``unet.UNet`` or, with ``design``, of ``dit.DiT`` ("dit"), ``wavenets.WaveNet1d`` ("wavenet") or
-    ``vocoder.MelVocoder`` ("vocoder"); or ``preset``, one of ``presets`` or of
-    ``wavenets.PRESETS``, with changes to it. schedule, schedule_options: the forward process.
-    prediction: eps, x0, v or flow. weight: "uniform" (the plain loss of the prediction) or
-    "min-snr". times: "uniform", of which middle says how much more often noise levels in the middle
-    are trained (``training.sample_times``); or "logit-normal", of ``times_mean`` and ``times_std``
-    (``training.logit_normal_t``). optimizer: "adamw", or "muon" (``optim``). steps, batch, lr,
-    warmup, final_lr, weight_decay, clip: as named. accumulate: in how many parts a batch goes
-    through the network, one after the other, before the step: the same step but for rounding (and
-    dropout's draws), in less memory. ema: decay of the averaged weights. drop_labels: share of
-    labels dropped for guidance. guidance: scale with which its samples are drawn where nothing else
-    is asked for; 1 is none. guidance_interval: the times, [lo, hi] in [0, 1], between which they
-    are guided (``guidance.guidance_interval``). shift, flip: augmentation of images
-    (``training.augment``). shift, gain, polarity: of sound (``sound.augment_audio``): at most so
-    many samples later and so many dB quieter, and whether it may be turned upside down. scale: the
-    network learns scale * x, and ``draw.draw`` divides by it again. A schedule that is made for
-    data of about unit variance, as images are, drowns quiet ones for most of its times (Chen 2023,
-    "On the importance of noise scheduling", input scaling); scaling by c moves log SNR by 2 log c.
-    seconds: if above 0, ``steps`` is replaced by what the machine does in this time.
+    ``vocoder.MelVocoder`` ("vocoder") or ``spectral_vocoder.SpectralVocoder`` ("spectral"); or
+    ``preset``, one of ``presets`` or of ``wavenets.PRESETS``, with changes to it. schedule,
+    schedule_options: the forward process. prediction: eps, x0, v or flow. weight: "uniform" (the
+    plain loss of the prediction) or "min-snr". times: "uniform", of which middle says how much more
+    often noise levels in the middle are trained (``training.sample_times``); or "logit-normal", of
+    ``times_mean`` and ``times_std`` (``training.logit_normal_t``). optimizer: "adamw", or "muon"
+    (``optim``). steps, batch, lr, warmup, final_lr, weight_decay, clip: as named. accumulate: in
+    how many parts a batch goes through the network, one after the other, before the step: the same
+    step but for rounding (and dropout's draws), in less memory. ema: decay of the averaged weights.
+    drop_labels: share of labels dropped for guidance. guidance: scale with which its samples are
+    drawn where nothing else is asked for; 1 is none. guidance_interval: the times, [lo, hi] in [0,
+    1], between which they are guided (``guidance.guidance_interval``). shift, flip: augmentation of
+    images (``training.augment``). shift, gain, polarity: of sound (``sound.augment_audio``): at
+    most so many samples later and so many dB quieter, and whether it may be turned upside down.
+    scale: the network learns scale * x, and ``draw.draw`` divides by it again. A schedule that is
+    made for data of about unit variance, as images are, drowns quiet ones for most of its times
+    (Chen 2023, "On the importance of noise scheduling", input scaling); scaling by c moves log SNR
+    by 2 log c. seconds: if above 0, ``steps`` is replaced by what the machine does in this time.
     validate_every, sample_every: steps between looks at the validation loss by noise level, and at
     samples; 0 for never; they change nothing in the run. precision: "float32", "bfloat16" (the
     network alone, by autocast), "float64", to compare runs, or "auto", which is bfloat16 on a GPU
@@ -187,8 +194,8 @@ class Recipe:
         """An untrained network for samples of ``shape`` (C, ...)."""
         options = dict(self.network)
         design = options.pop("design", "unet")
-        if design == "vocoder":
-            return MelVocoder(**options)
+        if design in ("vocoder", "spectral"):
+            return DESIGNS[design](**options)
         if design == "wavenet":
             return wavenets.WaveNet1d(in_channels=shape[0], **options)
         return DESIGNS[design](in_channels=shape[0], dims=len(shape) - 1, **options)

@@ -31,7 +31,8 @@ class Source:
 
     take(split, n) gives samples float32 (N, C, ...) in [-1, 1] and labels int64 (N,). kind:
     "image", "sound" (waveforms (N, 1, L)), "mel" (log-mel spectrograms (N, 1, n_mels, frames)) or
-    "vocoder" (flat sounds (N, 1, L) with the mel of each, (N, n_mels, frames), for a label).
+    "vocoder" (what lets mels be heard: flat sounds (N, 1, L) with the mel of each, (N, n_mels,
+    frames), for a label, or what smooth spectra lack, with these: ``spectral_vocoder``).
     classes: how many labels there are; factors: the sizes of what a label is packed from, if it is.
     rate: of the sound, Hz. judge: which classifier judges it, "" for none. stored: its name in
     ``data.sets()``, "" for one that does not come with the course; then fetched is its name in
@@ -155,6 +156,13 @@ def _fsdd_vocoder(split: str = "train", n: int | None = None) -> tuple[torch.Ten
     return pieces(x[:, 0], MelLevels(**MEL))
 
 
+def _fsdd_spectra(split: str = "train", n: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    from undiffuse.spectral_vocoder import spectral_pieces
+
+    x, _ = downloads.fsdd(split, n)
+    return spectral_pieces(x[:, 0], **MEL)
+
+
 SOURCES = {
     s.name: s
     for s in (
@@ -166,6 +174,7 @@ SOURCES = {
         ),
         Source("fsdd", downloads.fsdd, "sound", 10, 8000, "fsdd", fetched="fsdd"),
         Source("fsdd-vocoder", _fsdd_vocoder, "vocoder", 0, 8000, fetched="fsdd"),
+        Source("fsdd-spectra", _fsdd_spectra, "vocoder", 0, 8000, fetched="fsdd"),
         Source("fsdd-mel", _fsdd_mel, "mel", 10, 8000, "fsdd", fetched="fsdd"),
         Source("cifar10", downloads.cifar10, "image", 10, fetched="cifar10"),
     )
