@@ -912,10 +912,10 @@ if len(alone) and len(shared):
     )
 
 # %% [markdown]
-# Is it faster? That depends on what they share. Two processes on two idle cores nearly halve the
-# time of a step that is worth sharing; this one is so small that starting and talking cost more.
-# Two GPUs each do half the batch, and send as many numbers as the network has weights, once a
-# step.
+# Is it faster? That depends on what they share. Two processes on two idle cores can nearly halve
+# the time of a step that is worth sharing; this one is so small that starting and talking cost
+# more. Two GPUs each do half the batch, and send as many numbers as the network has weights, once
+# a step.
 #
 # ## Half the digits
 #

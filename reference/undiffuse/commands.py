@@ -73,6 +73,10 @@ def find_device(name: str) -> str:
         raise CommandError(f"device is auto, {', '.join(has)} or cuda:N, not {name!r}", USAGE)
     if not has[kind]:
         raise CommandError(f"torch finds no {kind} here; leave --device out, or use cpu", USAGE)
+    if name.startswith("cuda:"):
+        there = torch.cuda.device_count()
+        if name.removeprefix("cuda:") not in map(str, range(there)):
+            raise CommandError(f"there is no {name} here, but cuda:0 to cuda:{there - 1}", USAGE)
     return name
 
 

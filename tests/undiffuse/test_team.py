@@ -34,6 +34,14 @@ def test_shares_of_a_batch_are_disjoint_and_whole():
         Team(0, 3).mine(2)
 
 
+def test_more_processes_than_gpus(monkeypatch):
+    for name, value in (("WORLD_SIZE", "3"), ("RANK", "2"), ("LOCAL_RANK", "2")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="this machine has 2: start at most 2 here"):
+        join("cuda")
+
+
 def launch(tmp_path: Path, processes: int) -> None:
     """Trains ``SHARED`` with so many processes; each leaves its weights."""
     script = tmp_path / "run.py"
