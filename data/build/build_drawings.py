@@ -139,7 +139,9 @@ def unpack(contents: dict[str, bytes]) -> Drawings:
         for d in json.loads(listed["names"])
         if "3D" in d.get("emojiStyles", [])
     }
-    fluent = {_plain(name.removesuffix(".webp")): name for name in files["fluent3d"]}
+    # Where a code point has two files, the shorter name is taken.
+    names = sorted(files["fluent3d"], key=lambda name: (-len(name), name))
+    fluent = {_plain(name.removesuffix(".webp")): name for name in names}
     return Drawings(emoji, files, fluent, allowed)
 
 
@@ -199,9 +201,7 @@ def emoji(packages: Drawings) -> dict[str, np.ndarray]:
     kept = [
         e
         for e in packages.emoji
-        if e["category"] != "Symbols"
-        and e["subcategory"] not in LEFT_OUT
-        and not of_one_gender(e)
+        if e["category"] != "Symbols" and e["subcategory"] not in LEFT_OUT and not of_one_gender(e)
     ]
     by_name = {e["name"].lower(): packages.is_fluent(e) for e in packages.emoji}
     categories = sorted({e["category"] for e in packages.emoji})

@@ -21,6 +21,7 @@ from undiffuse.hearing import CALLS, vocoded
 from undiffuse.process import from_model_range
 from undiffuse.sampling import sample
 from undiffuse.sources import sounds_of
+from undiffuse.text import as_tokens
 
 SPREAD = 2654435761  # odd, near 2^32 divided by the golden ratio
 
@@ -112,7 +113,9 @@ def draw(
 def _labels(
     checkpoint: Checkpoint, count: int, label: int | None, labels: torch.Tensor | None
 ) -> torch.Tensor | None:
-    """(count,) int64, or None for a network without classes."""
+    """(count,) int64, of prompts tokens (count, L), or None for a network without condition."""
+    if checkpoint.recipe.told:
+        return _tokens(checkpoint, count, label, labels)
     classes = checkpoint.null
     known = f"0 to {classes - 1}" if classes else "none: it was trained without"
     if label is not None:
@@ -131,6 +134,20 @@ def _labels(
         odd = [y for y in labels.tolist() if not classes or not 0 <= y < classes]
         raise ValueError(f"label {odd[0]} is not one that {checkpoint.name} knows ({known})")
     return labels.to(torch.int64)
+
+
+def _tokens(
+    checkpoint: Checkpoint, count: int, label: int | None, tokens: torch.Tensor | None
+) -> torch.Tensor:
+    """(count, L) int64: those given, or the prompts of the split ``reference`` in turn."""
+    if label is not None:
+        raise ValueError(f"{checkpoint.name} has no labels: it reads prompts")
+    if tokens is None:
+        found = checkpoint.recipe.source.take("reference")[1]
+        return found.repeat(-(-count // len(found)), 1)[:count]
+    if len(tokens) != count:
+        raise ValueError(f"{len(tokens)} prompts were given for {count} samples")
+    return as_tokens(tokens, len(checkpoint.vocab))
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:

@@ -16,13 +16,15 @@ def drop_labels(
 ) -> torch.Tensor:
     """``y`` with each label replaced by ``null`` with probability ``p``: (B,) int64, a new tensor.
 
-    Draws ``torch.rand(B)`` once; a label is dropped where the draw is below p. Ho & Salimans 2022
-    (classifier-free guidance), algorithm 1. Raises ValueError for p outside [0, 1].
+    Of prompts, tokens (B, L), whole rows are replaced: with ``text.PAD`` for null, by the empty
+    prompt. Draws ``torch.rand(B)`` once; a label is dropped where the draw is below p. Ho &
+    Salimans 2022 (classifier-free guidance), algorithm 1. Raises ValueError for p outside [0, 1].
     """
     if not 0 <= p <= 1:
         raise ValueError(f"p must be in [0, 1], got {p}")
     draw = torch.rand(len(y), generator=generator, device=getattr(generator, "device", y.device))
-    return torch.where(draw.to(y.device) < p, null, y)
+    dropped = (draw.to(y.device) < p).reshape(-1, *[1] * (y.ndim - 1))
+    return torch.where(dropped, null, y)
 
 
 def cfg(eps_cond: torch.Tensor, eps_uncond: torch.Tensor, scale: float) -> torch.Tensor:

@@ -21,6 +21,7 @@ from undiffuse.presets import preset
 from undiffuse.schedules import Schedule, cosine_schedule, flow_schedule, linear_schedule
 from undiffuse.schedules import sigmoid_schedule as _sigmoid
 from undiffuse.sources import SOURCES, Source
+from undiffuse.text import PAD, TextEncoder
 from undiffuse.unet import UNet
 from undiffuse.vocoder import MelVocoder
 
@@ -58,7 +59,8 @@ class Recipe:
     or "min-snr". middle: how much more often noise levels in the middle are trained
     (``training.sample_times``). optimizer: "adamw", or "muon" (``optim``). steps, batch, lr,
     warmup, final_lr, weight_decay, clip: as named. ema: decay of the averaged weights. drop_labels:
-    share of labels dropped for guidance. guidance: scale with which its samples are drawn where
+    share of labels, or prompts, dropped for guidance. drop_words: share of single words of prompts
+    that are left out (``text.drop_words``). guidance: scale with which its samples are drawn where
     nothing else is asked for; 1 is none. guidance_interval: the times, [lo, hi] in [0, 1], between
     which they are guided (``guidance.guidance_interval``). shift, flip: augmentation of images
     (``training.augment``). shift, gain, polarity: of sound (``sound.augment_audio``): at most so
@@ -93,6 +95,7 @@ class Recipe:
     clip: float = 1.0
     ema: float = 0.999
     drop_labels: float = 0.1
+    drop_words: float = 0.0
     guidance: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     shift: int = 0
@@ -130,6 +133,7 @@ class Recipe:
             ("ema", "in [0, 1)", lambda v: 0 <= v < 1),
             ("middle", "in [0, 1)", lambda v: 0 <= v < 1),
             ("drop_labels", "in [0, 1]", lambda v: 0 <= v <= 1),
+            ("drop_words", "in [0, 1]", lambda v: 0 <= v <= 1),
             ("scale", "above 0, and finite,", lambda v: 0 < v < math.inf),
         ):
             self._number(key, 0)
@@ -150,6 +154,17 @@ class Recipe:
         given_by_data = {"in_channels", "dims"}
         options = set(inspect.signature(DESIGNS[design]).parameters) - given_by_data
         _refuse_unknown(self.network, sorted({"design", *options}), "network")
+        if self.told:
+            if design != "unet" or not self.source.told:
+                raise RecipeError(
+                    f"network.text is for a unet and data with prompts, not {self.data}"
+                )
+            options = inspect.signature(TextEncoder).parameters
+            _refuse_unknown(self.network["text"], options, "network.text")
+        elif self.source.told and self.network.get("classes"):
+            raise RecipeError(f"{self.data} has prompts and no classes: give [network.text]")
+        if self.drop_words and not self.told:
+            raise RecipeError("drop_words is for prompts, and the network has no [network.text]")
         options = inspect.signature(SCHEDULES[self.schedule]).parameters
         _refuse_unknown(self.schedule_options, options, "schedule_options")
 
@@ -170,9 +185,21 @@ class Recipe:
         design = options.pop("design", "unet")
         if design == "vocoder":
             return MelVocoder(**options)
+        if self.told and "words" not in options["text"]:
+            options["text"] = {"words": len(self.source.vocab), **options["text"]}
         if design == "wavenet":
             return wavenets.WaveNet1d(in_channels=shape[0], **options)
         return UNet(in_channels=shape[0], dims=len(shape) - 1, **options)
+
+    @property
+    def told(self) -> bool:
+        """Whether its network reads prompts."""
+        return bool(self.network.get("text"))
+
+    @property
+    def null(self) -> int | None:
+        """The condition that means none: the number of classes, ``text.PAD``, or None."""
+        return PAD if self.told else self.network.get("classes")
 
     @property
     def source(self) -> Source:

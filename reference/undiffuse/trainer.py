@@ -35,6 +35,7 @@ from undiffuse.recipes import Recipe, from_dict
 from undiffuse.schedules import Schedule
 from undiffuse.sound import augment_audio
 from undiffuse.team import Team, join
+from undiffuse.text import drop_words
 from undiffuse.training import (
     EMA,
     augment,
@@ -191,6 +192,8 @@ def train(
     steps; a state from before that stays on disk.
     """
     network = dict(recipe.network)
+    if recipe.told and not _is_condition(labels):
+        raise ValueError("the network reads prompts: tokens int64 (N, L) are wanted for labels")
     check_data(x, labels, network.get("classes"))
     if recipe.validate_every:
         if validation is None:
@@ -316,6 +319,9 @@ class _Loop:
         cond = None
         if self.null is not None:
             cond = drop_labels(self.labels[index], recipe.drop_labels, self.null, g)
+        elif recipe.told:
+            cond = drop_words(self.labels[index], recipe.drop_words, g)
+            cond = drop_labels(cond, recipe.drop_labels, recipe.null, g)
         elif _is_condition(self.labels):
             cond = self.labels[index]
         mine = self.team.mine(len(index))
@@ -569,4 +575,5 @@ def facts(run: Run, device: str | torch.device = "cpu") -> dict[str, Any]:
     else:
         count = torch.get_num_threads()
         machine = f"{count} thread{'' if count == 1 else 's'} of a {device}".replace("cpu", "CPU")
-    return {"steps": run.steps, "seconds": round(run.seconds, 1), "machine": machine}
+    found = {"steps": run.steps, "seconds": round(run.seconds, 1), "machine": machine}
+    return found | ({"words": list(run.recipe.source.vocab)} if run.recipe.told else {})
