@@ -35,12 +35,27 @@ class AttributeClassifier(Classifier):
         return dict(zip(self.attributes, parts))
 
 
+def random_colours(x: torch.Tensor, generator: torch.Generator, most: float) -> torch.Tensor:
+    """Each image (N, 3, H, W) in [-1, 1] with its colours changed at random; white stays white.
+
+    most: how much, as a share; 0 changes nothing. What stays is the form.
+    """
+    if not most:
+        return x
+    each = 2 * torch.rand(len(x), 3, 1, 1, generator=generator) - 1
+    all_ = 2 * torch.rand(len(x), 1, 1, 1, generator=generator) - 1
+    x = 1 - (1 - x) * (1 + most * (each + all_))
+    grey = most * torch.rand(len(x), 1, 1, 1, generator=generator)
+    return ((1 - grey) * x + grey * x.mean(1, keepdim=True)).clamp(-1, 1)
+
+
 def fit_attributes(
     images: torch.Tensor,
     labels: Mapping[str, torch.Tensor],
     sizes: Mapping[str, int],
     *,
     affine: dict[str, Any] | None = None,
+    colours: Mapping[str, float] | None = None,
     seed: int = 0,
     epochs: int,
     batch: int = 32,
@@ -54,7 +69,9 @@ def fit_attributes(
     """A classifier trained on images (N, C, H, W) in [-1, 1], in evaluation mode.
 
     labels: attribute -> (N,) int64; sizes: attribute -> how many values. The loss is the sum of the
-    attributes' cross-entropies. The rest: see ``classifiers.fit``.
+    attributes' cross-entropies. colours: attribute -> how much the colours of the images that it is
+    learnt from are varied (``random_colours``), so that a role is not taken for a colour of hair.
+    The rest: see ``classifiers.fit``.
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -63,6 +80,9 @@ def fit_attributes(
     )
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=weight_decay)
+    views: dict[float, list[str]] = {}
+    for name in sizes:
+        views.setdefault((colours or {}).get(name, 0.0), []).append(name)
     steps = len(images) // batch
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps, pct_start=0.25)
     for epoch in range(epochs):
@@ -71,12 +91,14 @@ def fit_attributes(
             x = images[index]
             if affine:
                 x = random_affine(x, generator, **affine)
-            x = x.contiguous(memory_format=torch.channels_last).to(device)
-            parts = model.split(model(x))
-            loss = sum(
-                F.cross_entropy(parts[k], labels[k][index].to(device), label_smoothing=smoothing)
-                for k in sizes
-            )
+            loss = torch.zeros((), device=device)
+            for most, names in views.items():
+                varied = random_colours(x, generator, most)
+                varied = varied.contiguous(memory_format=torch.channels_last).to(device)
+                parts = model.split(model(varied))
+                for k in names:
+                    wanted = labels[k][index].to(device)
+                    loss = loss + F.cross_entropy(parts[k], wanted, label_smoothing=smoothing)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
