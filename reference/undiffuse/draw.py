@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from undiffuse.checkpoints import Checkpoint
-from undiffuse.guidance import guided
+from undiffuse.guidance import guided, guided_by_prompts
 from undiffuse.hearing import CALLS, vocoded
 from undiffuse.process import from_model_range
 from undiffuse.sampling import sample
@@ -49,6 +49,7 @@ def draw(
     guidance_interval: tuple[float, float] | None = None,
     label: int | None = None,
     labels: torch.Tensor | None = None,
+    second: tuple[torch.Tensor, float] | None = None,
     batch: int = 250,
     clip: tuple[float, float] | None = (-1.0, 1.0),
     progress: Callable[[int], Any] | None = None,
@@ -63,6 +64,10 @@ def draw(
     guidance_interval (lo, hi), the times in [0, 1] between which it is used: None takes what the
     checkpoint's recipe names. clip: bounds for each estimate of a sample, in its own range whatever
     the recipe's ``scale``; None leaves samples unbounded.
+
+    Of a network that reads prompts, labels are tokens (count, L); without, the prompts of the split
+    ``reference`` come in turn. second: further tokens (count, L) and their scale, below 0 for what
+    is not wanted (``guidance.guided_by_two``). ``prompts.ask`` takes words.
 
     Raises ValueError for count or batch below 1, labels that the network does not know, guidance of
     a network without classes, or a vocoder, which needs a mel (``heard``).
@@ -79,10 +84,14 @@ def draw(
     model = checkpoint.model
     if guidance is None:
         guidance = checkpoint.recipe.guidance if labels is not None else 1.0
-    if guidance != 1.0:
+    times = guidance_interval or checkpoint.recipe.guidance_interval
+    if second is not None:
+        if not checkpoint.recipe.told:
+            raise ValueError(f"{checkpoint.name} reads no prompts, so there is no second one")
+        second = (_tokens(checkpoint, count, None, second[0]), float(second[1]))
+    elif guidance != 1.0:
         if labels is None:
             raise ValueError(f"{checkpoint.name} knows no classes, so there is nothing to guide by")
-        times = guidance_interval or checkpoint.recipe.guidance_interval
         model = guided(model, checkpoint.null, guidance, times)
     device = next(checkpoint.model.parameters()).device
     scale = checkpoint.scale
@@ -91,6 +100,15 @@ def draw(
     for start in range(0, count, batch):
         stop = min(start + batch, count)
         cond = labels[start:stop].to(device) if labels is not None else None
+        if second is not None:
+            model = guided_by_prompts(
+                checkpoint.model,
+                checkpoint.null,
+                guidance,
+                second[0][start:stop],
+                second[1],
+                times,
+            )
         x = sample(
             model,
             checkpoint.schedule,
