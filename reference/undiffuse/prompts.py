@@ -15,9 +15,9 @@ import torch
 
 from undiffuse.checkpoints import Checkpoint
 from undiffuse.draw import draw
-from undiffuse.text import Reading, read, tokenize
+from undiffuse.text import Reading, read, tokenize, words_of
 
-AWAY, TOWARDS = -1.5, 2.0  # scales of a negative and of a further prompt, where none is given
+AWAY, TOWARDS = 1.5, 2.0  # scales of a negative and of a further prompt, where none is given
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,10 @@ def ask(
     tokens = known_tokens(several, vocab, length)
     tokens = tokens.repeat(-(-count // len(tokens)), 1)[:count]
     if other:
-        size = abs(second_scale) if second_scale is not None else None
-        scale = -(size if size is not None else -AWAY) if negative else size or TOWARDS
-        options["second"] = (known_tokens([other], vocab, length).repeat(count, 1), scale)
+        usual = AWAY if negative else TOWARDS
+        size = usual if second_scale is None else abs(second_scale)
+        further = known_tokens([other], vocab, length).repeat(count, 1)
+        options["second"] = (further, -size if negative else size)
     samples, _ = draw(checkpoint, count, labels=tokens, **options)
     said = dict.fromkeys(line for reading in readings for line in reading.said())
     return Asked(samples, tokens, tuple(said))
@@ -89,8 +90,23 @@ def known_tokens(texts: Sequence[str], vocab: dict[str, int], length: int) -> to
 
     Training never showed an unknown word, so that its number means nothing.
     """
-    kept = [" ".join(read(text, vocab, length).known) for text in texts]
+    kept = [" ".join(w for w in words_of(text)[:length] if w in vocab) for text in texts]
     return tokenize(kept, vocab, length)
 
 
-__all__ = ["AWAY", "TOWARDS", "Asked", "ask", "known_tokens", "length_of", "understand"]
+def words_from(tokens: torch.Tensor, vocab: dict[str, int]) -> list[str]:
+    """The prompts that tokens (B, L) stand for, as words with spaces between."""
+    words = list(vocab)
+    return [" ".join(words[i] for i in row if i) for row in tokens.tolist()]
+
+
+__all__ = [
+    "AWAY",
+    "TOWARDS",
+    "Asked",
+    "ask",
+    "known_tokens",
+    "length_of",
+    "understand",
+    "words_from",
+]
