@@ -44,11 +44,12 @@ A diffusion model of `{set}` that draws from words: `course sample {name} --prom
 
 Shares of drawings that show what was asked for, by
 [`{name}_classifier`]({name}_classifier.md), which was trained on other drawings; {seeds_n} seeds of
-{n_held} prompts, mean and in brackets the lowest and the highest; {calls} calls of {solver}, guidance {guidance}. "real" are the real drawings of these
-combinations, "nearest" the training drawing whose prompt shares most words with the one asked
-for, "transplant" a training drawing that has all but the {moved}, with the mean difference of the
-two {moved}s added. "all" means every attribute in the same drawing. Prompts that were trained on
-are in the last column: a table of pictures would do well there.
+{n_held} prompts, mean and in brackets the lowest and the highest; {calls} calls of {solver},
+guidance {guidance}. "real" are the real drawings of these combinations, "nearest" the training
+drawing whose prompt shares most words with the one asked for, "transplant" a training drawing that
+has all but the {moved}, with the mean difference of the two {moved}s added. "all" means every
+attribute in the same drawing. Prompts that were trained on are in the last column: a table of
+pictures would do well there.
 
 {verdict}
 

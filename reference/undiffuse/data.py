@@ -32,10 +32,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from undiffuse import drawings
-
 if TYPE_CHECKING:
     import torch
+
+    from undiffuse.drawings import DrawingSet
 
 SPLITS = ("train", "validation", "reference", "held_out", "features")
 
@@ -217,13 +217,14 @@ def _vocab(name: str, path: Path, size: int, mtime_ns: int) -> dict[str, int]:
 def _told(name: str, split: str, n: int | None) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
+    from undiffuse.drawings import LENGTH
     from undiffuse.text import tokenize
 
     held = load(name)
     rows = _rows(name, held.splits, split, n, "drawings")
     values = np.arange(256, dtype=np.float32) / np.float32(127.5) - np.float32(1.0)
     x = torch.from_numpy(values[held.images[rows]]).permute(0, 3, 1, 2).contiguous()
-    return x, tokenize(held.prompts(rows), vocab(name), drawings.LENGTH)
+    return x, tokenize(held.prompts(rows), vocab(name), LENGTH)
 
 
 def speech_prompts(
@@ -269,7 +270,7 @@ def sets() -> tuple[str, ...]:
     return tuple(manifest()["sets"])
 
 
-def load(name: str) -> ImageSet | AudioSet | drawings.DrawingSet:
+def load(name: str) -> ImageSet | AudioSet | DrawingSet:
     """The set called ``name`` (one of ``sets()``), checked against the manifest.
 
     An ``ImageSet`` for "mnist10k" and "fashion10k", an ``AudioSet`` for "drums16k", "notes8k" and
@@ -284,7 +285,9 @@ def load(name: str) -> ImageSet | AudioSet | drawings.DrawingSet:
     stat = path.stat()
     stored = _read(name, path, stat.st_size, stat.st_mtime_ns)
     if entry["kind"] == "drawings":
-        return drawings.arrange(name, stored, stored.splits, entry["licences"])
+        from undiffuse.drawings import arrange
+
+        return arrange(name, stored, stored.splits, entry["licences"])
     splits = {k: v.copy() for k, v in stored.splits.items()}
     if entry["kind"] == "audio":
         own = ("audio", "label", "split")
