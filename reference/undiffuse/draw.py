@@ -19,6 +19,7 @@ from undiffuse.checkpoints import Checkpoint
 from undiffuse.guidance import guided, guided_by_prompts
 from undiffuse.hearing import CALLS, vocoded
 from undiffuse.process import from_model_range
+from undiffuse.sampling import Path as Way
 from undiffuse.sampling import sample
 from undiffuse.sources import sounds_of
 from undiffuse.text import as_tokens
@@ -53,6 +54,7 @@ def draw(
     batch: int = 250,
     clip: tuple[float, float] | None = (-1.0, 1.0),
     progress: Callable[[int], Any] | None = None,
+    trail: list[Way] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """(samples (count, C, ...) float32 in [-1, 1], labels (count,) int64 or None).
 
@@ -60,7 +62,8 @@ def draw(
     family and key are on no instrument), unless ``label`` names one for all or ``labels`` (count,)
     one for each. Every sample has a random stream of its own (``generators``): what is drawn for a
     seed does not depend on ``batch``, but for the rounding of sums in the network. progress: called
-    with the number of samples after each network call on them. guidance, and
+    with the number of samples after each network call on them. trail: a list that gets what each
+    batch went through (``sampling.Path``, in the network's own range). guidance, and
     guidance_interval (lo, hi), the times in [0, 1] between which it is used: None takes what the
     checkpoint's recipe names. clip: bounds for each estimate of a sample, in its own range whatever
     the recipe's ``scale``; None leaves samples unbounded.
@@ -121,7 +124,11 @@ def draw(
             clip=bounds,
             progress=None if progress is None else lambda _, n=stop - start: progress(n),
             device=device,
+            path=trail is not None,
         )
+        if trail is not None:
+            x, way = x
+            trail.append(way)
         parts.append(x.cpu() / scale)
     samples = torch.cat(parts)
     # The last step of some solvers, and the division, round beyond the bounds.
