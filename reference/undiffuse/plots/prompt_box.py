@@ -45,7 +45,7 @@ def prompt_box(
         return forward_strip(levels, [int(s) + 1 for s in steps], level_name="network call")
 
     if not _somebody_there():
-        pictures, way, said = draw(start, "", 0, lambda n: None)
+        _, way, said = draw(start, "", 0, lambda n: None)
         for line in said:
             print(line)
         show(strip(way), alt, caption)
