@@ -92,10 +92,10 @@ print(*things.prompts([row]))
 # %% [markdown]
 # ### What is held out
 #
-# Of the six tones of each role in each style, three are trained on. The others are for the classifier
-# that judges, for the reference of the Fréchet distance, and for the test. So each role, tone and
-# style was seen in training, and each pair of them; a *held-out* triple was not. Of the emoji,
-# whole categories are missing in one style: no food was ever drawn in fluent's, for one.
+# Of the six tones of each role in each style, three are trained on. The others are for the
+# classifier that judges, for the reference of the Fréchet distance, and for the test. So each
+# role, tone and style was seen in training, and each pair of them; a *held-out* triple was not. Of
+# the emoji, whole categories are missing in one style: no food was ever drawn in fluent's, for one.
 
 # %% tags=["compare"]
 for name, drawings in (("portraits", people), ("emoji", things)):
@@ -174,7 +174,8 @@ print("the longest of 400 prompts has", max(lengths), "words")
 # another, so that *dark* can come to mean "dark skin" and not "dark suit". What comes out is a
 # vector for each word, and one for the whole prompt: the mean over its words.
 #
-# With $H$ the rows of all words, one layer is what you know from 04.3, for words in place of pixels:
+# With $H$ the rows of all words, one layer is what you know from 04.3, for words in place of
+# pixels:
 #
 # $$H \leftarrow H + \operatorname{proj}\big(\operatorname{attention}(\operatorname{norm}_1 H)\big),
 # \qquad H \leftarrow H + \operatorname{mlp}(\operatorname{norm}_2 H).$$
@@ -186,8 +187,8 @@ print("the longest of 400 prompts has", max(lengths), "words")
 # %% [markdown]
 # <!-- exercise 13.2 -->
 #
-# Write `forward`; the constructor is given. `F.scaled_dot_product_attention(q, k, v, attn_mask=...)`
-# does the attention; its mask is True where a query may look.
+# Write `forward`; the constructor is given. `F.scaled_dot_product_attention(q, k, v,
+# attn_mask=...)` does the attention; its mask is True where a query may look.
 
 
 # %% tags=["answer"] exercise="13.2"
@@ -247,9 +248,9 @@ check("13.2")
 #
 # How does a picture get to know the words? One way is to add `whole` to the embedding of time, as
 # labels are added. But then every place is told the same, and "blue hat, red coat" becomes a bag of
-# four words. In *cross-attention* every place asks by itself: its query is made of the picture, keys
-# and values are made of the words (Rombach et al. 2022). A place that is going to be a hat finds
-# the words that speak of hats.
+# four words. In *cross-attention* every place asks by itself: its query is made of the picture,
+# keys and values are made of the words (Rombach et al. 2022). A place that is going to be a hat
+# finds the words that speak of hats.
 #
 # $$h_p = \sum_{w} \operatorname{softmax}_w\!\left(\frac{q_p \cdot k_w}{\sqrt{d}}\right) v_w ,$$
 #
@@ -342,7 +343,8 @@ check("13.4")
 # ## Your parts at work
 #
 # Before the large network, a world so small that you can train in it within a minute, and that can
-# be judged exactly: one shape in one colour on one side. Of the 40 combinations, eight are held out.
+# be judged exactly: one shape in one colour on one side. Of the 40 combinations, eight are held
+# out.
 
 # %%
 from undiffuse.blocks import ResBlock, timestep_embedding
@@ -481,9 +483,9 @@ plots.show(
 # %% [markdown]
 # ## The shipped networks
 #
-# `portraits` and `emoji` are U-Nets with these parts, larger and trained for longer: a reader of two
-# layers, cross-attention at the coarser levels. What made them is in `data/recipes`, what they were
-# measured to do in their cards.
+# `portraits` and `emoji` are U-Nets with these parts, larger and trained for longer: a reader of
+# two layers, cross-attention at the coarser levels. What made them is in `data/recipes`, what they
+# were measured to do in their cards.
 
 # %%
 from undiffuse import checkpoints, prompts
@@ -527,8 +529,8 @@ plots.prompt_box(
     draw_for_box,
     start="a pilot with dark skin, in the style of noto",
     calls=CALLS,
-    alt="Four rows, a drawing each, from the first to the last call of the network: blurs of colour "
-    "become people.",
+    alt="Four rows, a drawing each, from the first to the last call of the network: blurs of "
+    "colour become people.",
     caption="The network's estimate of the finished drawing, call by call. First where there is "
     "something, then which colours, then the details.",
 )
@@ -580,8 +582,9 @@ def attention_maps(checkpoint, prompt: str, seed: int = 0, t: float = 0.5):
     return found.samples[0], kept["map"]
 
 
-words = "a woman firefighter with dark skin in the style of noto".split()
-sample_, maps = attention_maps(portraits, " ".join(words))
+sentence_ = "a woman firefighter with dark skin in the style of noto"
+words = sentence_.split(" ")
+_, maps = attention_maps(portraits, sentence_)
 least, most = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
 pale = 2 * (maps - least) / (most - least).clamp(min=1e-9) - 1
 
@@ -591,8 +594,8 @@ plots.show(
     fig,
     alt="A small map in grey for each word of a prompt: bright where places of the picture give it "
     "much of their attention. The maps differ from word to word.",
-    caption="Each map is scaled from its least to its greatest. Words like *the* get attention, too: "
-    "shares add up to one, and have to go somewhere.",
+    caption="Each map is scaled from its least to its greatest. Words like *the* get attention, "
+    "too: shares add up to one, and have to go somewhere.",
 )
 
 # %% [markdown]
@@ -621,7 +624,9 @@ def guided_by_two(
     scale_a: float,
     scale_b: float,
 ) -> torch.Tensor:
-    """Guidance by two prompts: eps_null + scale_a (eps_a - eps_null) + scale_b (eps_b - eps_null).
+    """Guidance by two prompts.
+
+    eps_null + scale_a (eps_a - eps_null) + scale_b (eps_b - eps_null)
 
     eps_null, eps_a, eps_b: predictions without a prompt, with prompt a and with prompt b, one shape
         (B, ...). Not changed.
@@ -677,8 +682,9 @@ fig = plots.forward_strip(
 )
 plots.show(
     fig,
-    alt="Rows of drawings from the same noise: a person in fluent's style, the same with a negative "
-    "prompt for dark skin and for woman, and the same with astronaut and with red hair added.",
+    alt="Rows of drawings from the same noise: a person in fluent's style, the same with a "
+    "negative prompt for dark skin and for woman, and the same with astronaut and with red hair "
+    "added.",
     caption="The same noise in each column. Look for what a second prompt changes, and what it "
     "leaves.",
 )
@@ -710,8 +716,8 @@ def retrieval_accuracy(image_features: torch.Tensor, text_features: torch.Tensor
     image_features, text_features: (N, D), floating point; row i of both belong together. No row is
         all zeros.
     Near is a large cosine: the dot product of the vectors after each row was divided by its length.
-    Cosines within 1e-6 of the greatest count as equal to it. If k texts are equally near and its own
-        is one of them, a picture counts as 1 / k.
+    Cosines within 1e-6 of the greatest count as equal to it. If k texts are equally near and its
+        own is one of them, a picture counts as 1 / k.
     Returns a Python float in [0, 1].
     """
     # BEGIN SOLUTION
@@ -864,11 +870,11 @@ fig = plots.bar_with_spread(
 )
 plots.show(
     fig,
-    alt="Bars of the share of portraits with all three attributes right: real drawings, the model on "
-    "held-out prompts, the nearest training drawing, the transplant, the model on prompts that it "
-    "was trained on.",
-    caption="Each bar is the mean over three seeds, with its spread. The judge errs on real drawings, "
-    "too: the first bar is the ceiling.",
+    alt="Bars of the share of portraits with all three attributes right: real drawings, the model "
+    "on held-out prompts, the nearest training drawing, the transplant, the model on prompts that "
+    "it was trained on.",
+    caption="Each bar is the mean over three seeds, with its spread. The judge errs on real "
+    "drawings, too: the first bar is the ceiling.",
 )
 
 
@@ -917,10 +923,12 @@ _ = record(
 # %% [markdown]
 # ## What to remember
 #
-# - A prompt becomes tokens, tokens become vectors that have looked at one another, and each place of
-#   the picture asks them by cross-attention.
-# - Pads are no words: nothing looks at them, and they count in no mean. The empty prompt gives zeros.
-# - Dropping whole prompts in training buys guidance; two prompts have two directions and two scales.
+# - A prompt becomes tokens, tokens become vectors that have looked at one another, and each place
+#   of the picture asks them by cross-attention.
+# - Pads are no words: nothing looks at them, and they count in no mean. The empty prompt gives
+#   zeros.
+# - Dropping whole prompts in training buys guidance; two prompts have two directions and two
+#   scales.
 # - "It follows prompts" is a number: held-out combinations, a judge, its accuracy on real drawings.
 # - Without the two ways that need no model, that number says little.
 #
@@ -934,8 +942,8 @@ _ = record(
 #   section 3.3: cross-attention.
 # - Saharia et al. 2022, [Photorealistic text-to-image diffusion models](https://arxiv.org/abs/2205.11487):
 #   how much the reader of the text matters.
-# - Liu, Li, Du, Torralba, Tenenbaum 2022,
-#   [Compositional visual generation with composable diffusion models](https://arxiv.org/abs/2206.01714), eq. 11.
+# - Liu, Li, Du, Torralba, Tenenbaum 2022, eq. 11:
+#   [Compositional visual generation with composable diffusion models](https://arxiv.org/abs/2206.01714).
 # - Radford et al. 2021, [Learning transferable visual models from natural language supervision](https://arxiv.org/abs/2103.00020):
 #   CLIP, and retrieval.
 # - Okawa, Lubana, Dick, Tanaka 2023, [Compositional abilities emerge multiplicatively](https://arxiv.org/abs/2310.09336):
