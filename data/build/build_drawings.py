@@ -185,15 +185,16 @@ def portraits(packages: Drawings) -> dict[str, np.ndarray]:
     spare = set(_shuffled(cells, "validation")[: len(cells) // 4])
 
     def deal(i: int) -> str:
-        """Of the six tones of a role in a style two are for training, and two for the judge.
+        """Of the six tones of a role in a style three are for training, and two for the judge.
 
         Over the three styles each has all six tones of a role, so that neither can take one of a
-        role's tones for the role.
+        role's tones for the role. Of the sixth tones every other one is held out.
         """
         at = place[name[i], vendor[i], shown[i]]
-        if at == 4 and name[i] in spare:
+        if at == 0 and name[i] in spare:  # the same role and tone is trained on in another style
             return "validation"
-        return ("train", "train", "held_out", "reference", "features", "features")[at]
+        sixth = ("held_out", "reference")[(cells.index(name[i]) + VENDORS.index(vendor[i])) % 2]
+        return ("train", "train", "train", sixth, "features", "features")[at]
 
     arrays["split"] = dealt(arrays["images"], deal)
     return arrays

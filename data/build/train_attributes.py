@@ -28,13 +28,13 @@ JUDGED = ("validation", "reference", "held_out")
 AFFINE = {"degrees": 6.0, "zoom": 0.1, "shear": 0.05, "shift": 2.0}
 RECIPES = {
     "portraits": {
-        "epochs": 120,
+        "epochs": 60,
         "affine": AFFINE,
         "colours": {"role": 0.4},
         "width": 24,
     },
     "emoji": {
-        "epochs": 120,
+        "epochs": 80,
         "affine": AFFINE | {"flip": True},
         "colours": {"category": 0.4},
         "width": 24,
