@@ -58,7 +58,7 @@ def text() -> str:
             f"![{len(asked)} small drawings, two rows of {COLUMNS}, one for each of "
             f"{len(asked)} prompts](data/pictures/{name}.png)\n\n"
             f"*Drawn from words by the shipped checkpoint [`{name}`](data/checkpoints/{name}.md), "
-            f"for combinations that it was never trained on. Prompts by seed {SEED}, none chosen by "
+            f"for combinations that it was never trained on. Prompts by seed {SEED}, not chosen by "
             f"eye. The first {TOLD}: {told}.*"
         )
     return "\n\n".join(parts)

@@ -88,7 +88,7 @@ def test_loaders_give_what_models_want():
         x, tokens = sources.source(name).take("train", 7)
         assert x.shape == (7, 3, 32, 32) and x.dtype == torch.float32 and x.abs().max() <= 1
         assert tokens.shape == (7, drawings.LENGTH) and tokens.dtype == torch.int64
-        with pytest.raises(ValueError, match="has only|has \\d+ drawings"):
+        with pytest.raises(ValueError, match=r"has \d+ drawings"):
             sources.source(name).take("train", 10**6)
     with pytest.raises(ValueError, match="no prompts"):
         _ = sources.source("digits").vocab
