@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import prompt_figures
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "reference"))
@@ -61,6 +62,8 @@ def rows(source: sources.Source) -> dict[str, str]:
 def measure(path: Path, n: int | None, device: str) -> dict[str, Any]:
     """All figures of a checkpoint file. n: samples a seed; None is what cards say."""
     found = checkpoints.load(path, device)
+    if found.recipe.told:
+        return prompt_figures.measure_prompts(found, SEEDS, n)
     if found.recipe.source.kind == "vocoder":
         return judge_vocoder(
             found, n or N_VOCODER, SEEDS, said=lambda line: print(line, flush=True)

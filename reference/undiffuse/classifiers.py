@@ -1,6 +1,7 @@
 """Small classifiers whose features and labels judge the models: trained apart from all of them.
 
-``load("digits")`` gives a shipped one, of ``NAMES``; those of sounds are ``SoundClassifier``. They
+``load("digits")`` gives a shipped one, of ``NAMES``; those of sounds are ``SoundClassifier``, those
+of drawings ``AttributeClassifier``. They
 have seen only the split ``features``, which no generative model is trained on or compared with, so
 that what they say of samples is the word of somebody who was not there when these were made.
 """
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from undiffuse.sound_classifiers import SoundClassifier
 
 FORMAT = "undiffuse-classifier-1"
-NAMES = ("digits", "fashion", "drums", "notes", "fsdd")
+NAMES = ("digits", "fashion", "drums", "notes", "fsdd", "portraits", "emoji")
 
 
 class Classifier(nn.Module):
@@ -325,11 +326,13 @@ def load(
             f"{path} holds no classifier of this course: its format is {text.get('format')!r}, "
             f"and {FORMAT!r} is wanted"
         )
+    from undiffuse.attributes import AttributeClassifier
     from undiffuse.sound_classifiers import SoundClassifier
 
     try:
         options = json.loads(text["options"])
-        model = (SoundClassifier if "rate" in options else Classifier)(**options)
+        kind = SoundClassifier if "rate" in options else Classifier
+        model = (AttributeClassifier if "attributes" in options else kind)(**options)
         model.load_state_dict({k: v.float() if v.is_floating_point() else v
                                for k, v in weights.items()})  # fmt: skip
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
