@@ -9,6 +9,8 @@ What lives here, from the bottom up:
 - ``data``, ``downloads``: images with their cards; ``plots``, ``palette``: pictures of all of it
 - ``sound``, ``resampling``, ``transforms``: clips of sound, and their spectrograms and back;
   ``sound_metrics``: what is measured on them; ``listen``: players and pictures for notebooks
+- ``text``: prompts as numbers and the network that reads them; ``drawings``: emoji with their
+  prompts; ``prompts``: asking with words; ``attributes``, ``prompt_judging``: was it drawn
 - ``results``: measured figures, shown and kept
 
 Nothing is imported until it is used: ``import undiffuse`` costs no torch.

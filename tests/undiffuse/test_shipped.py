@@ -11,6 +11,7 @@ import torch
 from undiffuse import checkpoints, judging, presets, recipes
 from undiffuse.blocks import count_parameters
 from undiffuse.draw import draw
+from undiffuse.text import UNKNOWN
 
 SHIPPED = checkpoints.names()
 PROMPTED = [n for n in SHIPPED if recipes.load(n).told]
@@ -38,10 +39,12 @@ def test_file_recipe_and_card_belong_together(name):
     found = checkpoints.load(name)
     assert found.recipe == recipes.load(name) == recipes.from_dict(facts["recipe"])
     assert count_parameters(found.model) == facts["parameters"]
-    mel = None
+    cond = None
+    if found.recipe.told:
+        cond = torch.full((1, found.model.encoder.length), UNKNOWN)
     if found.recipe.source.kind == "vocoder":
-        mel = torch.zeros(1, 64, found.shape[-1] // 64 + 1)
-    assert presets.flops_per_call(found.model, found.shape, mel) == facts["flops_per_call"]
+        cond = torch.zeros(1, 64, found.shape[-1] // 64 + 1)
+    assert presets.flops_per_call(found.model, found.shape, cond) == facts["flops_per_call"]
     assert found.facts == facts["run"] and found.facts["steps"] == found.recipe.steps
     card = path.with_suffix(".md").read_text(encoding="utf-8")
     for said in (facts["command"], f"{facts['parameters']:,}"):
