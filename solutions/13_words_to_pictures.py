@@ -29,6 +29,7 @@
 # %% tags=["setup"]
 import re
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -75,7 +76,7 @@ wall = [
 ]
 
 # %% tags=["figure"]
-fig = plots.image_grid(torch.from_numpy(data.np.stack(wall)).permute(0, 3, 1, 2), columns=12)
+fig = plots.image_grid(torch.from_numpy(np.stack(wall)).permute(0, 3, 1, 2), columns=12)
 plots.show(
     fig,
     alt="Four rows of small drawn people: pilots, men as firefighters, women with red hair, cooks. "

@@ -16,6 +16,7 @@ from undiffuse import checkpoints, classifiers, hearing, judging, presets, sourc
 from undiffuse.checkpoints import Checkpoint
 from undiffuse.draw import draw, heard
 from undiffuse.sound_judging import judge_vocoder, sound_figures
+from undiffuse.text import UNKNOWN
 
 N, SEEDS = 1000, (0, 1, 2)
 N_VOCODER = 100
@@ -151,7 +152,10 @@ def measure_samples(found: Checkpoint, n: int) -> dict[str, Any]:
 def flops(found: Checkpoint) -> int:
     """Floating-point operations of one call of the network on one sample."""
     cond = None
-    if found.recipe.network.get("design") == "spectral":
+    if found.recipe.told:
+        length = found.model.encoder.length
+        cond = torch.full((1, length), UNKNOWN, device=next(found.model.parameters()).device)
+    elif found.recipe.network.get("design") == "spectral":
         cond = torch.zeros(1, *found.shape, device=next(found.model.parameters()).device)
     elif found.recipe.source.kind == "vocoder":
         config = found.model.config

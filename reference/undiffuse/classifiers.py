@@ -1,7 +1,7 @@
 """Small classifiers whose features and labels judge the models: trained apart from all of them.
 
-``load("digits")`` gives a shipped one, of ``NAMES``; those of sounds are ``SoundClassifier``, those
-of drawings ``AttributeClassifier``. They
+``load("digits")`` gives a shipped one, of ``NAMES``; those of sounds are ``SoundClassifier``. Those
+of ``OF_ATTRIBUTES`` judge drawings, and are ``AttributeClassifier``. They
 have seen only the split ``features``, which no generative model is trained on or compared with, so
 that what they say of samples is the word of somebody who was not there when these were made.
 """
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from undiffuse.sound_classifiers import SoundClassifier
 
 FORMAT = "undiffuse-classifier-1"
-NAMES = ("digits", "fashion", "drums", "notes", "fsdd", "portraits", "emoji")
+NAMES = ("digits", "fashion", "drums", "notes", "fsdd")
+OF_ATTRIBUTES = ("portraits", "emoji")
 
 
 class Classifier(nn.Module):
@@ -277,9 +278,10 @@ def locate(name: str | os.PathLike) -> Path:
         if not path.is_file():
             raise CheckpointError(f"there is no classifier file {path}")
         return path
-    if str(name) not in NAMES:
+    if str(name) not in (*NAMES, *OF_ATTRIBUTES):
         raise CheckpointError(
-            f"there is no classifier {str(name)!r}: there are {', '.join(NAMES)}, or name a "
+            f"there is no classifier {str(name)!r}: there are "
+            f"{', '.join((*NAMES, *OF_ATTRIBUTES))}, or name a "
             ".safetensors file"
         )
     path = data.folder() / "checkpoints" / f"{name}_classifier.safetensors"
@@ -308,7 +310,7 @@ def load(
     from safetensors import SafetensorError, safe_open
 
     path = locate(name)
-    if str(name) in NAMES:
+    if str(name) in (*NAMES, *OF_ATTRIBUTES):
         found, wanted = hashlib.sha256(path.read_bytes()).hexdigest(), facts(name)["sha256"]
         if found != wanted:
             raise CheckpointError(

@@ -4,10 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from undiffuse import attributes, data, drawings, prompt_judging, sources
+from undiffuse import attributes, classifiers, data, drawings, prompt_judging, sources
 from undiffuse.text import UNKNOWN
 
 NAMES = ("portraits", "emoji")
+JUDGES = [
+    name
+    for name in classifiers.OF_ATTRIBUTES
+    if (data.folder() / "checkpoints" / f"{name}_classifier.safetensors").is_file()
+]
+# What a judge must at least say right of real drawings that nothing was trained on.
+BARS = {
+    "portraits": {"role": 0.6, "tone": 0.8, "style": 0.95},
+    "emoji": {"category": 0.4, "style": 0.8},
+}
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +146,6 @@ def small_judge():
 
 
 def test_attributes_are_learnt_apart(small_judge, tmp_path):
-    from undiffuse import classifiers
-
     model, x, labels = small_judge
     right = attributes.shares_right(model, x, labels)
     assert right["top"] > 0.9 and right["low"] > 0.9 and right["all"] <= min(right.values())
@@ -160,3 +168,20 @@ def test_colours_vary_and_white_stays():
 def test_judging_wants_a_sample_a_prompt(small_judge):
     with pytest.raises(ValueError, match="prompts"):
         prompt_judging.judge_prompts(torch.zeros(3, 3, 32, 32), "portraits", judge=small_judge[0])
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_shipped_judges_are_as_good_as_recorded(name):
+    facts, model = classifiers.facts(name), classifiers.load(name)
+    assert facts["bytes"] == classifiers.locate(name).stat().st_size < 1_000_000
+    assert facts["trained_on"]["split"] == "features"
+    x, wanted = sources.source(name).take("held_out")[0], prompt_judging.wanted(name, "held_out")
+    right = attributes.shares_right(model, x, wanted)
+    for key, share in facts["accuracy"]["held_out"].items():
+        assert right[key] == pytest.approx(share, abs=2.01 / len(x))
+    for key, bar in BARS[name].items():
+        assert right[key] >= bar
+    card = classifiers.locate(name).with_suffix(".md").read_text(encoding="utf-8")
+    for share in facts["accuracy"]["held_out"].values():
+        assert f"{share:.1%}" in card
+    assert f"{facts['floor']['fd']:.3f}" in card

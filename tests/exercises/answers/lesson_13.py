@@ -260,7 +260,8 @@ class _Encoder(TextEncoder):
 @a_encoder.misconception(
     "pads-attended",
     "Words look at pads in yours: what a word becomes then depends on how many pads happen to "
-    "stand behind the prompt. Give the attention a mask.",
+    "stand behind the prompt. Give the attention a mask, over the keys: the last axis of "
+    "(queries, keys). A mask over the queries stops pads from looking, not from being looked at.",
 )
 class TextEncoder(_Encoder):
     def looks(self, mask):
@@ -298,24 +299,6 @@ class TextEncoder(_Encoder):
     def looks(self, mask):
         keys = ~mask
         return (keys | ~keys.any(1, keepdim=True))[:, None, None, :]
-
-
-@a_encoder.misconception(
-    "queries-masked",
-    "Your mask is laid over the queries: pads may not ask, but words still look at pads. It "
-    "belongs to the axis of the keys, the last one of (queries, keys).",
-)
-class TextEncoder(_Encoder):
-    def looks(self, mask):
-        pads = ~mask[:, None, :, None]
-        everywhere = torch.ones_like(mask)[:, None, None, :]
-        return (mask[:, None, :, None] & everywhere) | (pads & everywhere)
-
-    def attend(self, x, mask):
-        b, n = x.shape[:2]
-        q, k, v = self.parts(x)
-        h = F.scaled_dot_product_attention(q, k, v) * mask[:, None, :, None]
-        return self.proj(h.transpose(1, 2).reshape(b, n, -1))
 
 
 @a_encoder.misconception(
