@@ -180,7 +180,7 @@ def redraw(
     left = round(strength * every.steps)
     if left == 0:
         return x.clone()
-    at = Levels(*(v[every.steps - left :] for v in (every.t, every.alpha, every.sigma)))
+    at = _last_levels(every, left)
     parts = []
     for rows, own, cond in _batches(checkpoint, labels, len(x), seed, batch):
         noise = _draws(own, x[rows])
@@ -257,8 +257,13 @@ def _drawn(
     seed: int,
     batch: int,
     progress: Callable[[int], Any] | None,
+    begin: torch.Tensor | None = None,
+    strength: float = 1.0,
 ) -> torch.Tensor:
-    """RePaint's samples; where x is known, what the network made of it in the last call."""
+    """RePaint's samples; where x is known, what the network made of it in the last call.
+
+    begin: data (N, C, ...) to begin with, noised to where ``strength`` of the levels are left.
+    """
     require_count("calls", calls)
     if require_count("repeats", repeats) > calls:
         raise ValueError(
@@ -268,6 +273,7 @@ def _drawn(
     scale, device = checkpoint.scale, _device(checkpoint)
     x0_of = as_x0(model, checkpoint.schedule, checkpoint.kind)
     at = levels(checkpoint.schedule, calls // repeats)
+    at = _last_levels(at, max(1, round(strength * at.steps)))
     pairs = list(zip(at.alpha.tolist(), at.sigma.tolist()))
     known = torch.where(mask, x, torch.zeros_like(x)) * scale
     parts = []
@@ -275,7 +281,11 @@ def _drawn(
         masked = (mask if len(mask) == 1 else mask[rows]).to(device)
         estimate = _Estimate(x0_of, cond, scale, progress)
         given = known[rows].to(device)
-        here = _draws(own, given) * math.hypot(*pairs[0])
+        if begin is None:
+            here = _draws(own, given) * math.hypot(*pairs[0])
+        else:
+            start = scale * begin[rows].to(device)
+            here = pairs[0][0] * start + pairs[0][1] * _draws(own, given)
         for i in range(at.steps):
             noises = [(_draws(own, given), _draws(own, given)) for _ in range(repeats)]
             step = estimate.stepping(float(at.t[i]), own)
@@ -339,6 +349,10 @@ def _sampled(
         **options,
     )
     return (x.cpu() / scale).clamp(-1.0, 1.0)
+
+
+def _last_levels(at: Levels, steps: int) -> Levels:
+    return Levels(*(v[at.steps - steps :] for v in (at.t, at.alpha, at.sigma)))
 
 
 def _steering(
