@@ -118,8 +118,8 @@ edit = Exercise(
     hints=(
         "levels[0] is the noisiest, levels[-1] is data. How many steps are there in all, and how "
         "many of them should be made? Those are the last ones.",
-        "If k steps are left, you begin at levels[n - k], where n is the number of all steps. Bring "
-        "x0 to that level, as in lesson 02.",
+        "If k steps are left, you begin at levels[n - k], where n is the number of all steps. "
+        "Bring x0 to that level, as in lesson 02.",
         "itertools.pairwise over what is left of the list gives each step its two levels.",
     ),
     library=("undiffuse.repair",),

@@ -103,8 +103,8 @@ def inpaint_step(x, step, known, mask, now, then, noises):
 
 @a_inpaint.misconception(
     "no-way-back",
-    "From the second round on, `step` gets data that are at level `then`, and is told that they are "
-    "at `now`. Noise has to be added again before the step is repeated.",
+    "From the second round on, `step` gets data at level `then`, and is told that they are at "
+    "`now`. Noise has to be added again before the step is repeated.",
 )
 def inpaint_step(x, step, known, mask, now, then, noises):
     return _rounds(x, step, now, then, noises, _merge(known, mask, then), lambda x, noise: x)
@@ -147,8 +147,8 @@ def inpaint_step(x, step, known, mask, now, then, noises):
 
 @a_inpaint.misconception(
     "signal-not-scaled-on-the-way-back",
-    "On the way back the signal keeps the size it had at `then`. At `now` it has alpha_now in front "
-    "of it.",
+    "On the way back the signal keeps the size it had at `then`. At `now` it has alpha_now in "
+    "front of it.",
 )
 def inpaint_step(x, step, known, mask, now, then, noises):
     def rise(x, noise):
@@ -331,7 +331,7 @@ def edit(x0, strength, levels, step, noise):
     return x
 
 
-@a_edit.alternative("early return, and zip")
+@a_edit.alternative("early return")
 def edit(x0, strength, levels, step, noise):
     count = round(strength * (len(levels) - 1))
     if count == 0:
@@ -339,7 +339,7 @@ def edit(x0, strength, levels, step, noise):
     rest = list(levels)[-count - 1 :]
     (alpha, sigma), x = rest[0], x0
     x = torch.add(alpha * x, noise, alpha=sigma)
-    for now, then in zip(rest, rest[1:]):
+    for now, then in pairwise(rest):
         x = step(x, now, then)
     return x
 
@@ -1116,8 +1116,8 @@ def repair_audio(x, proposal, start, stop, fade):
 
 @a_audio.misconception(
     "nan-times-nothing",
-    "Right, but where x holds NaN in the gap: 0 times NaN is NaN, and what is multiplied by a share "
-    "of 0 is still there.",
+    "Right, but where x holds NaN in the gap: 0 times NaN is NaN, and what is multiplied by a "
+    "share of 0 is still there.",
 )
 def repair_audio(x, proposal, start, stop, fade):
     away = _away(x, start, stop)
