@@ -21,6 +21,7 @@ import platform
 import sys
 import tempfile
 import time
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,9 +36,18 @@ from undiffuse import checkpoints, recipes, trainer  # noqa: E402
 from undiffuse.blocks import count_parameters  # noqa: E402
 
 
-def train(name: str, folder: Path, device: str) -> Path:
+def changed(recipe: recipes.Recipe, changes: list[str]) -> recipes.Recipe:
+    """``recipe`` with entries changed, as TOML, in turn: "steps = 100", "network.patch = 4"."""
+    entries = recipe.to_dict()
+    for change in changes:
+        for key, value in tomllib.loads(change).items():
+            entries[key] = entries.get(key, {}) | value if isinstance(value, dict) else value
+    return recipes.from_dict(entries, "the changed recipe")
+
+
+def train(name: str, folder: Path, device: str, changes: list[str]) -> Path:
     """Trains ``data/recipes/NAME.toml`` in ``folder``; the path of the checkpoint."""
-    recipe = recipes.load(DATA / "recipes" / f"{name}.toml")
+    recipe = changed(recipes.load(DATA / "recipes" / f"{name}.toml"), changes)
     x, labels = recipe.source.take("train", recipe.n)
     said = time.monotonic()
 
@@ -129,14 +139,21 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the files of data/checkpoints")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     parser.add_argument("--folder", type=Path, help="of the run; runs/NAME if not given")
+    parser.add_argument(
+        "--try", dest="changes", action="append", default=[], metavar="'KEY = VALUE'",
+        help="an entry of the recipe that is to be another one (again for more)",
+    )  # fmt: skip
     parser.add_argument("-n", type=int, help="samples a seed; without, as many as cards say")
     options = parser.parse_args()
+    if options.changes and options.write:
+        parser.error("--try is for trying out: what is shipped is made by its recipe")
     if options.measure:
         path = checkpoints.locate(options.name)
     elif options.run:
         path = from_run(options.name, options.run)
     else:
-        path = train(options.name, options.folder or Path("runs") / options.name, options.device)
+        folder = options.folder or Path("runs") / options.name
+        path = train(options.name, folder, options.device, options.changes)
     ship(options.name, path, options.n, options.device, options.write)
 
 

@@ -184,6 +184,8 @@ def _limits(expected: torch.Tensor, tol: Tol) -> tuple[float, float]:
     default = DEFAULT_TOL.get(expected.dtype, 0.0)
     rtol = default if tol.rtol is None else tol.rtol
     atol = default if tol.atol is None else tol.atol
+    if expected.dtype == torch.bool:
+        return 0.0, 0.0
     finite = expected[torch.isfinite(expected)].abs()
     scale = float(finite.max()) if finite.numel() else 0.0
     return rtol, atol * max(scale, 1e-30)

@@ -9,7 +9,10 @@ What lives here, from the bottom up:
 - ``data``, ``downloads``: images with their cards; ``plots``, ``palette``: pictures of all of it
 - ``sound``, ``resampling``, ``transforms``: clips of sound, and their spectrograms and back;
   ``sound_metrics``: what is measured on them; ``listen``: players and pictures for notebooks
-- ``results``: measured figures, shown and kept
+- ``subsets``, ``affine``, ``finetune``, ``stopping``: what helps where data are few
+- ``distillation``, ``consistency``: students that need few calls; ``latents``: diffusion on codes;
+  ``costs``, ``quantising``: what a call costs, and weights of eight bits
+- ``results``: measured figures, shown and kept; ``experiments``: what measures claims, run by run
 
 Nothing is imported until it is used: ``import undiffuse`` costs no torch.
 """

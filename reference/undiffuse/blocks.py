@@ -62,11 +62,52 @@ def group_norm(channels: int, groups: int = 8) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels)
 
 
+class DepthwiseSeparable(nn.Module):
+    """A convolution in two parts: within each channel, then across channels at each place.
+
+    forward(x (B, in, ...)) -> (B, out, ...). ``depthwise`` has a kernel of its own for each channel
+    (groups = in_channels, no bias, padding that keeps sizes at stride 1), ``pointwise`` a kernel of
+    one place. Costs in * out + in * kernel ** dims products a place, where a full convolution has
+    in * out * kernel ** dims. Howard et al. 2017 (MobileNets), section 3.1, without the activation
+    between. Raises ValueError for an even kernel.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 3,
+        stride: int = 1,
+        dims: int = 2,
+    ) -> None:
+        super().__init__()
+        if kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, so that sizes are kept, got {kernel}")
+        conv = CONV[dims]
+        self.depthwise = conv(
+            in_channels, in_channels, kernel, stride, kernel // 2, groups=in_channels, bias=False
+        )
+        self.pointwise = conv(in_channels, out_channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.pointwise(self.depthwise(x))
+
+
+def conv3(
+    in_channels: int, out_channels: int, dims: int, separable: bool = False, stride: int = 1
+) -> nn.Module:
+    """A convolution of three places along each axis that keeps sizes, full or separable."""
+    if separable:
+        return DepthwiseSeparable(in_channels, out_channels, 3, stride, dims)
+    return CONV[dims](in_channels, out_channels, 3, stride=stride, padding=1)
+
+
 class ResBlock(nn.Module):
     """Two convolutions beside a shortcut, with the embedding of time (and class) added between.
 
     forward(x (B, in, ...), emb (B, emb_dim)) -> (B, out, ...), the same size. The order is
     norm, SiLU, convolution (He et al. 2016), as in DDPM; the second convolution starts at zero.
+    separable: the convolutions are ``DepthwiseSeparable``.
     """
 
     def __init__(
@@ -76,17 +117,18 @@ class ResBlock(nn.Module):
         emb_dim: int,
         dims: int = 2,
         dropout: float = 0.0,
+        separable: bool = False,
     ) -> None:
         super().__init__()
-        conv = CONV[dims]
         self.norm1 = group_norm(in_channels)
-        self.conv1 = conv(in_channels, out_channels, 3, padding=1)
+        self.conv1 = conv3(in_channels, out_channels, dims, separable)
         self.emb = nn.Linear(emb_dim, out_channels)
         self.norm2 = group_norm(out_channels)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = zero_init_(conv(out_channels, out_channels, 3, padding=1))
+        self.conv2 = conv3(out_channels, out_channels, dims, separable)
+        zero_init_(self.conv2.pointwise if separable else self.conv2)
         same = in_channels == out_channels
-        self.skip = nn.Identity() if same else conv(in_channels, out_channels, 1)
+        self.skip = nn.Identity() if same else CONV[dims](in_channels, out_channels, 1)
 
     def forward(self, x: torch.Tensor, emb: torch.Tensor) -> torch.Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
@@ -131,9 +173,15 @@ class SelfAttention2d(SelfAttention):
 class Downsample(nn.Module):
     """Halves every size (rounding up) by a convolution of stride 2."""
 
-    def __init__(self, channels: int, out_channels: int | None = None, dims: int = 2) -> None:
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int | None = None,
+        dims: int = 2,
+        separable: bool = False,
+    ) -> None:
         super().__init__()
-        self.conv = CONV[dims](channels, out_channels or channels, 3, stride=2, padding=1)
+        self.conv = conv3(channels, out_channels or channels, dims, separable, stride=2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.conv(x)
@@ -146,9 +194,15 @@ class Upsample(nn.Module):
     back as they were. No checkerboard, unlike a transposed convolution (Odena et al. 2016).
     """
 
-    def __init__(self, channels: int, out_channels: int | None = None, dims: int = 2) -> None:
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int | None = None,
+        dims: int = 2,
+        separable: bool = False,
+    ) -> None:
         super().__init__()
-        self.conv = CONV[dims](channels, out_channels or channels, 3, padding=1)
+        self.conv = conv3(channels, out_channels or channels, dims, separable)
 
     def forward(self, x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
         return self.conv(F.interpolate(x, size=tuple(size), mode="nearest"))

@@ -1,4 +1,4 @@
-"""The library's own commands: ``course train``, ``course sample``, ``course networks``.
+"""The library's own commands: ``course train``, ``sample``, ``networks`` and ``experiment``.
 
 torch is imported inside, so that ``course --help`` stays quick. ``coursework`` finds this module by
 its name in ``[tool.coursework] commands``; what goes wrong carries the exit code of its kind.
@@ -198,15 +198,23 @@ def sample(
         str, typer.Argument(help="A shipped checkpoint (digits), or a .safetensors file.")
     ],
     count: Annotated[int, typer.Option(min=1, help="How many.")] = 16,
-    calls: Annotated[int, typer.Option(min=1, help="Network calls a sample, at most.")] = 20,
+    calls: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Network calls a sample, at most [default: 20; a distilled network has its own "
+            "number].",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The .npz file to write.")] = None,
     solver: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="dpmpp_2m, dpmpp_2m_sde, ddim, euler, heun, ancestral, ddpm or euler_maruyama."
+            help="dpmpp_2m, dpmpp_2m_sde, ddim, euler, heun, ancestral, ddpm or euler_maruyama "
+            "[default: dpmpp_2m; a distilled network is its own solver]."
         ),
-    ] = "dpmpp_2m",
+    ] = None,
     guidance: Annotated[
         float | None,
         typer.Option(
@@ -282,8 +290,9 @@ def sample(
             raise CommandError(f"{found.name} makes no spectrograms: --vocoder is for these", USAGE)
         voice, by = hearing.choose(vocoder, find_device(device)) if kind == "mel" else (None, "")
         chosen = None if label is None else label_of(label, found)
-        sampling.steps_for(solver, calls)
-        with bar(calls * count, found.name, "call") as shown:
+        sampling.steps_for(solver or draw.SOLVER, calls or draw.CALLS)
+        made = calls or found.recipe.distilled.get("calls", draw.CALLS)
+        with bar(made * count, found.name, "call") as shown:
             samples, labels = draw.draw(
                 found,
                 count,
@@ -353,3 +362,134 @@ def networks() -> None:
             f"{name:<{width}}  {parameters:>10,}  {flops / 1e6:>10,.1f}  {shape:<11}  "
             f"{chosen.purpose}"
         )
+
+
+@app.command()
+def experiment(
+    name: Annotated[
+        str | None, typer.Argument(help="An experiment; --list shows which there are.")
+    ] = None,
+    budget: Annotated[str, typer.Option(help="small (a trial), full (two cores) or gpu.")] = "full",
+    workers: Annotated[
+        int, typer.Option(min=1, help="Runs at a time, each in a process of one thread.")
+    ] = 1,
+    job: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Measure every N-th run only, from the I-th on."),
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler whose workers do the runs.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results [default: that of the runs].")
+    ] = None,
+    keep: Annotated[Path, typer.Option(help="Folder of what runs have found.")] = Path(
+        "runs/experiments"
+    ),
+    list_: Annotated[
+        bool, typer.Option("--list", help="Show the experiments, and how far each one is.")
+    ] = False,
+) -> None:
+    """Measure a claim: all runs of an experiment, then its table, verdict and figure.
+
+    A finished run is kept, so that the same command goes on after a stop; --workers and several
+    calls at once divide the runs. As a job array, call it with --job 1/8 to 8/8 on machines that
+    share a folder (--keep), then once without --job. Writes CLAIM.json, with versions, seeds,
+    machine kind and this command, and CLAIM.png.
+
+    Example: course experiment little-data --budget small
+    """
+    from undiffuse import data, experiments
+
+    if list_ or name is None:
+        if name is not None:
+            raise CommandError("--list shows all experiments: leave the name out", USAGE)
+        with told("close other programs"):
+            _list_experiments(experiments, budget, keep)
+        return
+    with told("fewer --workers, or a smaller --budget"):
+        chosen = experiments.find(name)
+        runs = chosen.list_runs(budget)
+        mine = runs if job is None else experiments.share(runs, *_job(job))
+        folder = chosen.folder(keep)
+        shipped = (data.folder() / "results").resolve()
+        if budget == "small" and out is not None and out.resolve() == shipped:
+            raise CommandError(
+                "figures of the small budget mean nothing, and are not written to the course's "
+                "results",
+                USAGE,
+            )
+
+        def say(run: Any, outcome: dict, done: int, of: int) -> None:
+            print(f"{done} of {of} runs; the last took {outcome['seconds']:.0f} s",
+                  file=sys.stderr, flush=True)  # fmt: skip
+
+        try:
+            with _executor(scheduler) as executor:
+                found = experiments.finish(
+                    mine,
+                    chosen.measure,
+                    folder=folder,
+                    workers=workers,
+                    executor=executor,
+                    version=chosen.version,
+                    on_done=say,
+                )
+        except KeyboardInterrupt:
+            raise CommandError(
+                f"stopped; finished runs are in {folder}, and the same command goes on",
+                INTERRUPTED,
+            ) from None
+        except experiments.RunsFailed as error:
+            raise CommandError(str(error), NOT_RIGHT) from None
+        if job is not None:
+            kept = len(experiments.kept_runs(runs, folder, chosen.version))
+            if kept < len(runs):
+                typer.echo(f"job {job}: {len(mine)} runs finished; {kept} of {len(runs)} are kept")
+                return
+            found = experiments.kept_runs(runs, folder, chosen.version)
+        command = f"course experiment {name} --budget {budget}"
+        made = experiments.write_results(chosen, found, budget, command, out or folder / "results")
+    for claim in made:
+        typer.echo(f"{(out or folder / 'results') / claim}.json")
+
+
+def _job(text: str) -> tuple[int, int]:
+    """(I, N) of "I/N"."""
+    first, slash, last = text.partition("/")
+    if not (slash and first.isdigit() and last.isdigit()):
+        raise ValueError(f"--job is I/N, such as 1/8, not {text!r}")
+    return int(first), int(last)
+
+
+@contextmanager
+def _executor(scheduler: str | None) -> Iterator[Any]:
+    """What takes the calls: a Dask cluster's workers, or None."""
+    if scheduler is None:
+        yield None
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise CommandError(
+            "--scheduler needs Dask: pip install distributed (and the same undiffuse on every "
+            "worker)",
+            USAGE,
+        ) from None
+    try:
+        client = Client(scheduler, timeout=10)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"no Dask scheduler answers at {scheduler}: {error}", USAGE) from None
+    with client:
+        yield client.get_executor(pure=False, retries=1)
+
+
+def _list_experiments(experiments: Any, budget: str, keep: Path) -> None:
+    known = experiments.all_experiments()
+    width = max(map(len, known), default=4)
+    typer.echo(f"{'name':<{width}}  {'runs done':>10}  claims         what it measures")
+    for name, one in known.items():
+        runs = one.list_runs(budget)
+        done = len(experiments.kept_runs(runs, one.folder(keep), one.version))
+        count = f"{done}/{len(runs)}"
+        typer.echo(f"{name:<{width}}  {count:>10}  {', '.join(one.claims):<13}  {one.about}")

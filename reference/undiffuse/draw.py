@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,16 @@ import numpy as np
 import torch
 
 from undiffuse.checkpoints import Checkpoint
+from undiffuse.consistency import ConsistencyFunction, consistency_sample
+from undiffuse.distillation import even_levels
 from undiffuse.guidance import guided
-from undiffuse.hearing import CALLS, vocoded
+from undiffuse.hearing import CALLS as VOCODER_CALLS
+from undiffuse.hearing import vocoded
 from undiffuse.process import from_model_range
 from undiffuse.sampling import sample
 from undiffuse.sources import sounds_of
 
+CALLS, SOLVER = 20, "dpmpp_2m"  # where nothing else is asked for
 SPREAD = 2654435761  # odd, near 2^32 divided by the golden ratio
 
 
@@ -41,9 +46,9 @@ def draw(
     checkpoint: Checkpoint,
     count: int,
     *,
-    calls: int = 20,
+    calls: int | None = None,
     seed: int = 0,
-    solver: str = "dpmpp_2m",
+    solver: str | None = None,
     guidance: float | None = None,
     guidance_interval: tuple[float, float] | None = None,
     label: int | None = None,
@@ -63,8 +68,12 @@ def draw(
     checkpoint's recipe names. clip: bounds for each estimate of a sample, in its own range whatever
     the recipe's ``scale``; None leaves samples unbounded.
 
+    calls, solver: None is ``CALLS`` of ``SOLVER``, or for a network that was distilled its own way:
+    the number of calls that it was made for, at the levels that it learnt (``way_of``).
+
     Raises ValueError for count or batch below 1, labels that the network does not know, guidance of
-    a network without classes, or a vocoder, which needs a mel (``heard``).
+    a network without classes, or a vocoder, which needs a mel (``heard``), and for a distilled
+    network with another solver, other calls or guidance.
     """
     for name, value in (("count", count), ("batch", batch)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -75,6 +84,7 @@ def draw(
             "pass it to heard(), or name it with --vocoder where a model of spectrograms is drawn"
         )
     labels = _labels(checkpoint, count, label, labels)
+    way = way_of(checkpoint, calls, solver, guidance)
     model = checkpoint.model
     if guidance is None:
         guidance = checkpoint.recipe.guidance if labels is not None else 1.0
@@ -90,13 +100,9 @@ def draw(
     for start in range(0, count, batch):
         stop = min(start + batch, count)
         cond = labels[start:stop].to(device) if labels is not None else None
-        x = sample(
+        x = way(
             model,
-            checkpoint.schedule,
             (stop - start, *checkpoint.shape),
-            kind=checkpoint.kind,
-            solver=solver,
-            calls=calls,
             cond=cond,
             generator=generators(seed, start, stop),
             clip=bounds,
@@ -107,6 +113,45 @@ def draw(
     samples = torch.cat(parts)
     # The last step of some solvers, and the division, round beyond the bounds.
     return samples if clip is None else samples.clamp(*clip), labels
+
+
+def way_of(
+    checkpoint: Checkpoint,
+    calls: int | None = None,
+    solver: str | None = None,
+    guidance: float | None = None,
+) -> Callable[..., torch.Tensor]:
+    """How ``checkpoint`` is sampled: ``(model, shape, *, cond, generator, clip, ...) -> x``.
+
+    A distilled network knows how to answer at the levels of its own calls, and has its guidance
+    inside. One that was distilled progressively makes exactly its number of calls; a consistency
+    model any number, of which a few are best. Raises ValueError for another solver, guidance, or
+    number of calls.
+    """
+    told, schedule, kind = checkpoint.recipe.distilled, checkpoint.schedule, checkpoint.kind
+    if not told:
+        calls, solver = CALLS if calls is None else calls, solver or SOLVER
+        return partial(_sampled, schedule=schedule, kind=kind, solver=solver, calls=calls)
+    own, method = told["calls"], told["method"]
+    if solver is not None:
+        raise ValueError(f"{checkpoint.name} was distilled, and is its own solver: name none")
+    if guidance not in (None, 1.0):
+        raise ValueError(f"{checkpoint.name} was distilled with its guidance inside: name none")
+    if method == "progressive":
+        if calls not in (None, own):
+            raise ValueError(f"{checkpoint.name} was distilled to {own} calls, and makes no other")
+        at = even_levels(schedule, own)
+        return partial(_sampled, schedule=schedule, kind=kind, solver="ddim", calls=own, at=at)
+
+    def by_consistency(model: Any, shape: tuple[int, ...], **options: Any) -> torch.Tensor:
+        f = ConsistencyFunction(model, schedule, kind)
+        return consistency_sample(f, schedule, shape, calls=calls or own, **options)
+
+    return by_consistency
+
+
+def _sampled(model: Any, shape: tuple[int, ...], *, schedule: Any, **options: Any) -> torch.Tensor:
+    return sample(model, schedule, shape, **options)
 
 
 def _labels(
@@ -156,7 +201,7 @@ def heard(
     samples: torch.Tensor,
     seed: int = 0,
     vocoder: Checkpoint | None = None,
-    calls: int = CALLS,
+    calls: int = VOCODER_CALLS,
 ) -> torch.Tensor:
     """The sound (N, C, L) of samples: they themselves, or what spectrograms sound like.
 

@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from undiffuse import wavenets
+from undiffuse.affine import AMOUNTS
 from undiffuse.data import folder as data_folder
 from undiffuse.optim import OPTIMIZERS
 from undiffuse.presets import preset
@@ -35,6 +36,7 @@ DATA = tuple(SOURCES)
 PREDICTIONS = ("eps", "x0", "v")
 WEIGHTS = ("uniform", "min-snr")
 PRECISIONS = ("auto", "float32", "bfloat16")
+DISTILLED = ("progressive", "consistency")
 
 
 class RecipeError(ValueError):
@@ -66,10 +68,19 @@ class Recipe:
     network learns scale * x, and ``draw.draw`` divides by it again. A schedule that is made for
     data of about unit variance, as images are, drowns quiet ones for most of its times (Chen 2023,
     "On the importance of noise scheduling", input scaling); scaling by c moves log SNR by 2 log c.
+    init: a checkpoint to begin from, by name or path, with the same network, schedule, prediction
+    and scale; "" is none. freeze: patterns of parameters that do not learn (``finetune.freeze``).
+    lora: if above 0, only additions of this rank learn, and what tells classes
+    (``finetune.add_lora``); they are merged in the end. affine: limits of ``affine.random_affine``
+    for images, such as {rotate = 10, shift = 2}; affine_share: the share of images that are
+    altered; affine_told: whether the network is told how (``affine.augment_conditioned``).
     seconds: if above 0, ``steps`` is replaced by what the machine does in this time.
     validate_every, sample_every: steps between looks at the validation loss by noise level, and at
     samples; 0 for never; they change nothing in the run. precision: "float32", "bfloat16" (the
     network alone, by autocast) or "auto", which is bfloat16 on CUDA and float32 elsewhere.
+    distilled: of a network that learnt from another one's samples, not from data: the teacher's
+    name, the method ("progressive", "consistency"), the calls that it makes, and what else is told;
+    ``distillation`` fills it in, and ``draw.draw`` goes by it.
     Entries of the wrong kind, out of range or unknown raise RecipeError.
     """
 
@@ -100,10 +111,17 @@ class Recipe:
     gain: float = 0.0
     polarity: bool = False
     scale: float = 1.0
+    init: str = ""
+    freeze: tuple[str, ...] = ()
+    lora: int = 0
+    affine: dict[str, float] = field(default_factory=dict)
+    affine_share: float = 1.0
+    affine_told: bool = False
     seed: int = 0
     validate_every: int = 0
     sample_every: int = 0
     precision: str = "auto"
+    distilled: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key, known in (
@@ -117,7 +135,8 @@ class Recipe:
             value = getattr(self, key)
             if value not in known:
                 raise RecipeError(f"{key} = {value!r}; it may be {', '.join(known)}")
-        for key, least in (("steps", 1), ("batch", 1), ("warmup", 0), ("shift", 0), ("seed", 0)):
+        for key, least in (("steps", 1), ("batch", 1), ("warmup", 0), ("shift", 0), ("seed", 0),
+                           ("lora", 0)):  # fmt: skip
             self._number(key, least, whole=True)
         for key in ("validate_every", "sample_every"):
             self._number(key, 0, whole=True)
@@ -130,6 +149,7 @@ class Recipe:
             ("ema", "in [0, 1)", lambda v: 0 <= v < 1),
             ("middle", "in [0, 1)", lambda v: 0 <= v < 1),
             ("drop_labels", "in [0, 1]", lambda v: 0 <= v <= 1),
+            ("affine_share", "in [0, 1]", lambda v: 0 <= v <= 1),
             ("scale", "above 0, and finite,", lambda v: 0 < v < math.inf),
         ):
             self._number(key, 0)
@@ -143,10 +163,15 @@ class Recipe:
                 raise RecipeError(f"{key} is for waveforms, and {self.data} has none")
         if self.sample_every and self.source.kind == "vocoder":
             raise RecipeError(f"sample_every: {self.data} has no samples to draw without a mel")
+        self._check_beginning()
+        self._check_affine()
+        _check_distilled(self.distilled)
         _refuse_unknown(self.network, None, "network")
         design = self.network.get("design", "unet")
         if design not in DESIGNS:
             raise RecipeError(f"design = {design!r}; it may be {', '.join(DESIGNS)}")
+        if self.affine_told and design != "unet":
+            raise RecipeError(f"affine_told is for the design unet, not {design}")
         given_by_data = {"in_channels", "dims"}
         options = set(inspect.signature(DESIGNS[design]).parameters) - given_by_data
         _refuse_unknown(self.network, sorted({"design", *options}), "network")
@@ -160,6 +185,30 @@ class Recipe:
             what = "whole number" if whole else "number"
             raise RecipeError(f"{key} = {value!r}; a {what} of at least {least} is wanted")
 
+    def _check_beginning(self) -> None:
+        if not isinstance(self.init, str):
+            raise RecipeError(f"init = {self.init!r}; the name or path of a checkpoint is wanted")
+        patterns = [self.freeze] if isinstance(self.freeze, str) else self.freeze
+        if not isinstance(patterns, list | tuple) or not all(isinstance(p, str) for p in patterns):
+            raise RecipeError(f"freeze = {self.freeze!r}; a list of patterns is wanted")
+        object.__setattr__(self, "freeze", tuple(patterns))
+        if self.lora and not self.init:
+            raise RecipeError("lora adds to a trained network: name one by init")
+        if self.lora and self.freeze:
+            raise RecipeError("lora freezes everything but what it adds: leave freeze out")
+
+    def _check_affine(self) -> None:
+        if self.affine and self.source.kind != "image":
+            raise RecipeError(f"affine is for images, and {self.data} is sound")
+        _refuse_unknown(self.affine, ("rotate", "scale", "shift", "shear"), "affine")
+        for key, value in self.affine.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+                raise RecipeError(f"affine: {key} = {value!r}; a number of at least 0 is wanted")
+        if self.affine_told and not self.affine:
+            raise RecipeError(
+                "affine_told = true, but affine has no limits: there is nothing to tell"
+            )
+
     def make_schedule(self) -> Schedule:
         """The forward process."""
         return SCHEDULES[self.schedule](**self.schedule_options)
@@ -172,6 +221,8 @@ class Recipe:
             return MelVocoder(**options)
         if design == "wavenet":
             return wavenets.WaveNet1d(in_channels=shape[0], **options)
+        if self.affine_told:
+            options["augmentation"] = len(AMOUNTS)
         return UNet(in_channels=shape[0], dims=len(shape) - 1, **options)
 
     @property
@@ -182,6 +233,22 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for logs and checkpoints."""
         return asdict(self)
+
+
+def _check_distilled(told: Any) -> None:
+    if told == {}:
+        return
+    calls = told.get("calls") if isinstance(told, dict) else None
+    if (
+        type(calls) is not int
+        or calls < 1
+        or told.get("method") not in DISTILLED
+        or not isinstance(told.get("teacher"), str)
+    ):
+        raise RecipeError(
+            f"distilled = {told!r}; a table with teacher, calls (at least 1) and method "
+            f"({', '.join(DISTILLED)}) is wanted"
+        )
 
 
 def _times(given: Any) -> tuple[float, float]:

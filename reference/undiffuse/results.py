@@ -16,12 +16,12 @@ import os
 import platform
 import re
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from undiffuse import __version__, budget
+from undiffuse._files import write_json
 
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
 _OWN = ("claim", "verdict", "rows", "seeds", "budget", "date", "versions", "machine")
@@ -32,6 +32,8 @@ def record(
     rows: Sequence[Mapping[str, Any]],
     verdict: str,
     seeds: Iterable[int],
+    size: str | None = None,
+    folder: str | os.PathLike | None = None,
     **extra: Any,
 ) -> dict[str, Any]:
     """Shows the figures of one experiment as a table, and returns and keeps them.
@@ -39,7 +41,9 @@ def record(
     claim: a short name such as "C12", of letters, digits, "-", "_" and "."; it names the file.
     rows: one dict per line of the table, column -> text, number, bool, None, or a tensor or numpy
     array (which becomes a list). verdict: what the figures say, decided by code. seeds: those
-    used, at least one. extra: anything more to be kept, such as n=1000 or floor=0.12.
+    used, at least one. size: what the budget is called, where it is not that of the environment.
+    folder: where it is kept, where that is not UNDIFFUSE_RESULTS. extra: anything more to be kept,
+    such as n=1000 or floor=0.12.
 
     Returns a dict of plain data with the keys claim, verdict, rows, seeds, budget, date (UTC),
     versions, machine (system, processor kind and count) and the extra ones; NaN and infinities
@@ -51,7 +55,7 @@ def record(
     """
     if not isinstance(claim, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", claim):
         raise ValueError(f"claim must be a short name such as 'C12', got {claim!r}")
-    rows = [{str(k): _plain(v, f"rows[{i}][{k!r}]") for k, v in row.items()}
+    rows = [{str(k): plain(v, f"rows[{i}][{k!r}]") for k, v in row.items()}
             for i, row in enumerate(rows)]  # fmt: skip
     seeds = [int(seed) for seed in seeds]
     if not rows or not seeds:
@@ -67,15 +71,15 @@ def record(
         "verdict": verdict,
         "rows": rows,
         "seeds": seeds,
-        **{name: _plain(value, name) for name, value in extra.items()},
-        "budget": budget(full="full", small="small"),
+        **{name: plain(value, name) for name, value in extra.items()},
+        "budget": size or budget(full="full", small="small"),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "versions": _versions(),
-        "machine": _machine(),
+        "versions": versions(),
+        "machine": machine(),
     }
-    folder = os.environ.get("UNDIFFUSE_RESULTS", "")
+    folder = os.environ.get("UNDIFFUSE_RESULTS", "") if folder is None else folder
     if folder:
-        _write(Path(folder), claim, result)
+        write_json(Path(folder) / f"{claim}.json", result)
     _show(result)
     return result
 
@@ -101,8 +105,11 @@ def load_results(folder: str | os.PathLike) -> dict[str, dict[str, Any]]:
     return results
 
 
-def _plain(value: Any, name: str) -> Any:
-    """``value`` as what JSON can hold."""
+def plain(value: Any, name: str) -> Any:
+    """``value`` as what JSON can hold: tensors and arrays become lists, NaN and infinities None.
+
+    name: what the TypeError calls a value that is no plain data.
+    """
     if hasattr(value, "tolist"):  # torch tensors, numpy arrays and numpy scalars
         value = value.tolist()
     if value is None or isinstance(value, bool | int | str):
@@ -110,45 +117,31 @@ def _plain(value: Any, name: str) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(k): _plain(v, f"{name}[{k!r}]") for k, v in value.items()}
+        return {str(k): plain(v, f"{name}[{k!r}]") for k, v in value.items()}
     if isinstance(value, list | tuple | range):
-        return [_plain(v, f"{name}[{i}]") for i, v in enumerate(value)]
+        return [plain(v, f"{name}[{i}]") for i, v in enumerate(value)]
     raise TypeError(f"{name} must be plain data, got {type(value).__name__}")
 
 
-def _versions() -> dict[str, str]:
-    versions = {"undiffuse": __version__, "python": platform.python_version()}
+def versions() -> dict[str, str]:
+    """Package -> version, of those that a figure may depend on."""
+    found = {"undiffuse": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            versions[package] = importlib.metadata.version(package)
+            found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return versions
+    return found
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """Its kind: system, processor, number of processors, GPU."""
     # What may differ from machine to machine and change a figure; nothing that tells which one.
     torch = sys.modules.get("torch")
     gpu = torch.cuda.get_device_name(0) if torch and torch.cuda.is_available() else None
     affinity = getattr(os, "sched_getaffinity", None)
     cpus = len(affinity(0)) if affinity else os.cpu_count()
     return {"system": platform.system(), "processor": platform.machine(), "cpus": cpus, "gpu": gpu}
-
-
-def _write(folder: Path, claim: str, result: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{claim}-", dir=folder)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=2, ensure_ascii=False, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it readable by its owner only
-        os.replace(temporary, folder / f"{claim}.json")
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

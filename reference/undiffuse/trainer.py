@@ -26,12 +26,14 @@ import torch
 from torch import nn
 
 from undiffuse import watch
-from undiffuse.checkpoints import Checkpoint
+from undiffuse.affine import augment_conditioned
+from undiffuse.checkpoints import Checkpoint, load
+from undiffuse.finetune import add_lora, freeze, merge_lora, take_weights
 from undiffuse.guidance import drop_labels
 from undiffuse.losses import loss_weight
 from undiffuse.optim import make_optimizer
 from undiffuse.prediction import target
-from undiffuse.recipes import Recipe, from_dict
+from undiffuse.recipes import Recipe, RecipeError, from_dict
 from undiffuse.schedules import Schedule
 from undiffuse.sound import augment_audio
 from undiffuse.team import Team, join
@@ -99,18 +101,21 @@ def denoising_loss(
     prediction: str = "v",
     weight: str = "uniform",
     reduce: bool = True,
+    augmentation: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean squared error of the prediction at continuous times, weighted per sample.
 
     x0, noise: (B, ...); t: (B,) in [0, 1]. weight: "uniform", or "min-snr", which multiplies the
     x0 error by min(SNR, 5) in place of the weight that the plain loss amounts to (Hang et al.
-    2023). Returns a number, or (B,) with ``reduce=False``.
+    2023). augmentation: what the network is told of how x0 was altered
+    (``affine.augment_conditioned``), or None. Returns a number, or (B,) with ``reduce=False``.
     """
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
     shape = (-1, *[1] * (x0.ndim - 1))
     x_t = alpha.to(x0.dtype).reshape(shape) * x0 + sigma.to(x0.dtype).reshape(shape) * noise
     wanted = target(prediction, x0, noise, alpha, sigma)
-    errors = (model(x_t, t, cond) - wanted).square().flatten(1).mean(1)
+    told = () if augmentation is None else (augmentation,)
+    errors = (model(x_t, t, cond, *told) - wanted).square().flatten(1).mean(1)
     if weight == "min-snr":
         snr = (alpha / sigma).double().square()
         factor = loss_weight("min-snr", snr) / loss_weight(prediction, snr)
@@ -190,6 +195,11 @@ def train(
     the loss is no longer finite, or has been ``TOO_HIGH`` times its first value for ``PATIENCE``
     steps; a state from before that stays on disk.
     """
+    if recipe.distilled:
+        raise ValueError(
+            f"{recipe.name} was distilled from {recipe.distilled['teacher']}: training on data "
+            "would make another network; see undiffuse.distillation"
+        )
     network = dict(recipe.network)
     check_data(x, labels, network.get("classes"))
     if recipe.validate_every:
@@ -202,6 +212,8 @@ def train(
     torch.manual_seed(recipe.seed)
     if model is None:
         model = recipe.make_network(tuple(x.shape[1:]))
+    going_on = folder is not None and (Path(folder) / "state.pt").exists()
+    begin(recipe, model, read=not going_on)
     model = model.to(device)
     if x.ndim == 4:
         model = model.to(memory_format=torch.channels_last)
@@ -227,6 +239,36 @@ def train(
     return loop.finished()
 
 
+def begin(recipe: Recipe, model: nn.Module, read: bool = True) -> None:
+    """Makes a new network what the recipe says it begins as: ``init``, then ``freeze`` or ``lora``.
+
+    In place. read: False leaves the weights of ``init`` out, where a state that holds them is to be
+    loaded. Raises RecipeError where the checkpoint and the recipe do not go together, and
+    CheckpointError where there is none.
+    """
+    if recipe.init and read:
+        found = load(recipe.init)
+        for key in ("prediction", "schedule", "schedule_options", "scale"):
+            here, there = getattr(recipe, key), getattr(found.recipe, key)
+            if here != there:
+                raise RecipeError(
+                    f"{key} = {here!r}, but init = {recipe.init!r} was trained with {there!r}"
+                )
+        try:
+            take_weights(model, found.model.state_dict())
+        except ValueError as error:
+            raise RecipeError(f"init = {recipe.init!r}: {error}") from None
+    try:
+        if recipe.freeze:
+            freeze(model, recipe.freeze)
+        if recipe.lora:
+            add_lora(model, recipe.lora)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+    if recipe.freeze and not any(p.requires_grad for p in model.parameters()):
+        raise RecipeError(f"freeze = {list(recipe.freeze)}: nothing is left to learn")
+
+
 @contextlib.contextmanager
 def held_interrupts() -> Iterator[list[int]]:
     """Ctrl-C inside only notes itself in the list, so that no step is torn; a second one is let
@@ -248,6 +290,15 @@ def held_interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
 
 
+@contextlib.contextmanager
+def pictures_if_possible() -> Iterator[None]:
+    """A machine that has torch and no matplotlib or Pillow trains as well, without pictures."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        warnings.warn(f"no picture of the run: {error}", stacklevel=3)
+
+
 class _Loop:
     """The state of a run; what it needs to go on is in ``save`` and ``resume``."""
 
@@ -257,6 +308,8 @@ class _Loop:
         self.schedule, self.generator, self.device = schedule, generator, device
         self.low, self.high = time_range(schedule)
         self.null = recipe.network.get("classes")
+        # An amount that the recipe does not name is none, not what random_affine does by itself.
+        self.limits = {"rotate": 0.0, "scale": 0.0, "shift": 0.0, "shear": 0.0} | recipe.affine
         self.order = torch.empty(0, dtype=torch.int64)
         self.total, self.step, self.seconds = recipe.steps, 0, 0.0
         self.losses: list[float] = []
@@ -279,6 +332,10 @@ class _Loop:
     def finished(self) -> Run:
         """The run as it is."""
         self.model.eval()
+        if self.recipe.lora:
+            merge_lora(self.model)
+        if self.recipe.freeze:
+            self.model.requires_grad_(True)
         return Run(
             self.recipe,
             self.model,
@@ -310,6 +367,10 @@ class _Loop:
             x0 = augment_audio(x0, g, (-recipe.gain, 0.0), recipe.shift, recipe.polarity)
         elif recipe.shift or recipe.flip:
             x0 = augment(x0, g, recipe.shift, recipe.flip)
+        amounts = None
+        if recipe.affine:
+            x0, amounts = augment_conditioned(x0, g, recipe.affine_share, **self.limits)
+        told = amounts if recipe.affine_told else None
         x0 = recipe.scale * x0
         t = self.low + (self.high - self.low) * sample_times(len(index), g, recipe.middle)
         noise = torch.randn(x0.shape, generator=g)
@@ -319,14 +380,22 @@ class _Loop:
         elif _is_condition(self.labels):
             cond = self.labels[index]
         mine = self.team.mine(len(index))
-        x0, t, noise, cond = (self.here(a, mine) for a in (x0, t, noise, cond))
+        x0, t, noise, cond, told = (self.here(a, mine) for a in (x0, t, noise, cond, told))
         self.model.train()
         rate = self.rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with self.autocast():
             loss = denoising_loss(
-                self.model, self.schedule, x0, t, noise, cond, recipe.prediction, recipe.weight
+                self.model,
+                self.schedule,
+                x0,
+                t,
+                noise,
+                cond,
+                recipe.prediction,
+                recipe.weight,
+                augmentation=told,
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss = loss * (len(x0) / len(index))
@@ -413,9 +482,10 @@ class _Loop:
         if self.folder:
             self.save()
             if self.team.leads:
-                watch.curves(
-                    self.losses, self.validation, self.log_snr(), self.folder / "curves.png"
-                )
+                with pictures_if_possible():
+                    watch.curves(
+                        self.losses, self.validation, self.log_snr(), self.folder / "curves.png"
+                    )
 
     def log_snr(self) -> list[float]:
         """Of the noise levels that validation tells apart."""
@@ -459,7 +529,8 @@ class _Loop:
             found = Checkpoint(
                 recipe.name, self.twin, self.schedule, recipe, tuple(self.x.shape[1:])
             )
-            watch.draw_samples(found, self.folder / f"samples-{self.step:06d}.png")
+            with pictures_if_possible():
+                watch.draw_samples(found, self.folder / f"samples-{self.step:06d}.png")
 
     def level_loss(self, x0, t, noise, cond) -> torch.Tensor:
         """The plain loss of each sample (B,), of the averaged weights."""
@@ -564,9 +635,13 @@ def _step_of(line: str) -> float:
 
 def facts(run: Run, device: str | torch.device = "cpu") -> dict[str, Any]:
     """What a checkpoint file tells of its run: steps, seconds and the machine."""
+    return {"steps": run.steps, "seconds": round(run.seconds, 1)} | machine_of(device)
+
+
+def machine_of(device: str | torch.device = "cpu") -> dict[str, str]:
+    """{"machine": what a network was trained on}."""
     if str(device).startswith("cuda"):
-        machine = torch.cuda.get_device_name(device)
-    else:
-        count = torch.get_num_threads()
-        machine = f"{count} thread{'' if count == 1 else 's'} of a {device}".replace("cpu", "CPU")
-    return {"steps": run.steps, "seconds": round(run.seconds, 1), "machine": machine}
+        return {"machine": torch.cuda.get_device_name(device)}
+    count = torch.get_num_threads()
+    machine = f"{count} thread{'' if count == 1 else 's'} of a {device}".replace("cpu", "CPU")
+    return {"machine": machine}

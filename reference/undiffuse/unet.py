@@ -34,11 +34,14 @@ class UNet(nn.Module):
     levels self-attention follows each block. patch: see ``PatchStem``. classes: number of labels,
     None for a network without. dims: 1 for (B, C, L), 2 for (B, C, H, W). factors: where a label
     says several things, how many values each has (``FactoredConditioner``); their product must be
-    ``classes``.
+    ``classes``. augmentation: how many numbers tell the network how its input was altered (5 for
+    ``affine.random_affine``), 0 for none. separable: residual blocks and changes of size use
+    ``DepthwiseSeparable`` convolutions, which do a fraction of the arithmetic.
 
-    forward(x, t, cond=None): t (B,) or a number, continuous time in [0, 1]; cond (B,) int64
-    labels, where ``self.null`` (the number of classes) means none, as does None. Any size that
-    leaves at least one place at the coarsest level works. Returns x's shape.
+    forward(x, t, cond=None, augmentation=None): t (B,) or a number, continuous time in [0, 1]; cond
+    (B,) int64 labels, where ``self.null`` (the number of classes) means none, as does None;
+    augmentation (B, n), where zeros mean unaltered, as does None. Any size that leaves at least one
+    place at the coarsest level works. Returns x's shape.
     """
 
     def __init__(
@@ -54,6 +57,8 @@ class UNet(nn.Module):
         dropout: float = 0.0,
         emb_dim: int | None = None,
         factors: tuple[int, ...] | None = None,
+        augmentation: int = 0,
+        separable: bool = False,
     ) -> None:
         super().__init__()
         if dims not in CONV:
@@ -75,6 +80,8 @@ class UNet(nn.Module):
             "dropout": dropout,
             "emb_dim": emb_dim,
         }
+        if separable:
+            self.config["separable"] = True
         conv = CONV[dims]
         emb_dim = emb_dim or 4 * channels[0]
         self.dims, self.emb_dim, self.time_dim = dims, emb_dim, channels[0]
@@ -88,12 +95,18 @@ class UNet(nn.Module):
             self.conditioner = FactoredConditioner(factors, emb_dim)
         elif classes:
             self.conditioner = ClassConditioner(classes, emb_dim)
+        self.augmentation: nn.Module | None = None
+        if augmentation:
+            # Without a bias zeros add nothing; from zero, a network that is told nothing is as
+            # one that has no such input (Karras et al. 2022, appendix F.2).
+            self.config["augmentation"] = augmentation
+            self.augmentation = zero_init_(nn.Linear(augmentation, emb_dim, bias=False))
         self.stem = PatchStem(patch, dims)
         folded = in_channels * patch**dims
         self.conv_in = conv(folded, channels[0], 3, padding=1)
 
         def block(inside: int, outside: int, level: int) -> nn.ModuleList:
-            parts: list[nn.Module] = [ResBlock(inside, outside, emb_dim, dims, dropout)]
+            parts: list[nn.Module] = [ResBlock(inside, outside, emb_dim, dims, dropout, separable)]
             if attention[level]:
                 parts.append(SelfAttention(outside, heads, dims))
             return nn.ModuleList(parts)
@@ -108,10 +121,13 @@ class UNet(nn.Module):
                 skips.append(width)
             self.down.append(stage)
             if level < len(channels) - 1:
-                self.downsample.append(Downsample(width, dims=dims))
+                self.downsample.append(Downsample(width, dims=dims, separable=separable))
                 skips.append(width)
         self.mid = nn.ModuleList(
-            [ResBlock(width, width, emb_dim, dims, dropout), ResBlock(width, width, emb_dim, dims)]
+            [
+                ResBlock(width, width, emb_dim, dims, dropout, separable),
+                ResBlock(width, width, emb_dim, dims, separable=separable),
+            ]
         )
         self.up, self.upsample = nn.ModuleList(), nn.ModuleList()
         for level in reversed(range(len(channels))):
@@ -121,12 +137,18 @@ class UNet(nn.Module):
                 width = channels[level]
             self.up.append(stage)
             if level:
-                self.upsample.append(Upsample(width, dims=dims))
+                self.upsample.append(Upsample(width, dims=dims, separable=separable))
         self.norm_out = group_norm(width)
         self.conv_out = zero_init_(conv(width, folded, 3, padding=1))
 
-    def embed(self, x: torch.Tensor, t: Any, cond: torch.Tensor | None) -> torch.Tensor:
-        """(B, emb_dim): time, plus the class where the network knows classes."""
+    def embed(
+        self,
+        x: torch.Tensor,
+        t: Any,
+        cond: torch.Tensor | None,
+        augmentation: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(B, emb_dim): time, plus class and augmentation where the network knows them."""
         time = torch.as_tensor(t, device=x.device).to(torch.float32).expand(len(x))
         emb = self.time_mlp(timestep_embedding(TIME_SCALE * time, self.time_dim).to(x.dtype))
         if self.conditioner is not None:
@@ -135,14 +157,24 @@ class UNet(nn.Module):
             emb = emb + self.conditioner(cond)
         elif cond is not None:
             raise ValueError("this network was built without classes, and got labels")
+        if augmentation is not None:
+            if self.augmentation is None:
+                raise ValueError("this network was built without augmentation, and is told of some")
+            emb = emb + self.augmentation(augmentation.to(emb.dtype))
         return emb
 
-    def forward(self, x: torch.Tensor, t: Any, cond: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        x: torch.Tensor,
+        t: Any,
+        cond: torch.Tensor | None = None,
+        augmentation: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         if x.ndim != self.dims + 2:
             wanted = "(B, C, L)" if self.dims == 1 else "(B, C, H, W)"
             raise ValueError(f"x must be {wanted}, got shape {tuple(x.shape)}")
         size = x.shape[2:]
-        emb = self.embed(x, t, cond)
+        emb = self.embed(x, t, cond, augmentation)
         h = self.conv_in(self.stem.fold(x))
         skips = [h]
         for level, stage in enumerate(self.down):

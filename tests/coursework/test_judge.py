@@ -251,3 +251,11 @@ def test_results_become_json():
     data = json.loads(json.dumps(run(lambda x: x**2).to_dict()))
     assert data["finding"]["name"] == "squared"
     assert data["groups"]["large"] == [0, 2]
+
+
+def test_masks_are_compared():
+    """Tensors of true and false: alike, one off, and in place of numbers."""
+    mask = torch.tensor([True, False, True])
+    assert kind(mask.clone(), mask) is None
+    assert kind(torch.tensor([True, True, True]), mask) is not None
+    assert kind(mask.long(), mask) == "dtype"

@@ -1,20 +1,44 @@
 """The script that measures claims: what it trains and keeps, and how figures become verdicts."""
 
 import importlib.util
-import json
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+
+from undiffuse import data, experiments
+from undiffuse.experiments import _digit_runs, digit_claims
+from undiffuse.experiments._digit_runs import PARTS, losses_by_level, mirrored_share
 
 SCRIPT = Path(__file__).resolve().parents[2] / "data" / "build" / "measure_claims.py"
 
 
 @pytest.fixture
-def claims(monkeypatch):
+def claims():
+    """The claims with the sizes of the small budget."""
+    sizes = _digit_runs.SIZES["small"]
+    judged = {name: partial(judge, sizes=sizes) for name, judge in
+              (("c1", digit_claims.c1), ("c7", digit_claims.c7), ("c8", digit_claims.c8),
+               ("c12", digit_claims.c12))}  # fmt: skip
+    return SimpleNamespace(
+        SEEDS=digit_claims.SEEDS,
+        SCHEDULES=digit_claims.SCHEDULES,
+        MOMENTS=sizes.moments,
+        FEW=sizes.few,
+        PROBE=sizes.probe,
+        jobs_of=partial(digit_claims.jobs_of, sizes=sizes),
+        job=partial(_digit_runs.job, sizes),
+        **judged,
+    )
+
+
+@pytest.fixture
+def script(monkeypatch):
     monkeypatch.setenv("UNDIFFUSE_BUDGET", "small")
     spec = importlib.util.spec_from_file_location("measure_claims", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(__import__("sys").modules, "measure_claims", module)
     spec.loader.exec_module(module)
     return module
 
@@ -54,29 +78,39 @@ def test_every_claim_has_three_seeds_and_its_own_difference(claims):
 
 
 def test_claims_share_trainings(claims):
-    of = {c: set(claims.jobs_of(c).values()) for c in claims.CLAIMS}
+    of = {c: set(claims.jobs_of(c).values()) for c in digit_claims.CLAIMS}
     assert of["C12"] == of["C1"] | of["C8"]
 
 
 def test_recipes_differ_in_what_is_compared_alone(claims):
-    plain, shifted = claims.Job().recipe().to_dict(), claims.Job(shift=2).recipe().to_dict()
+    plain, shifted = claims.job().recipe().to_dict(), claims.job(shift=2).recipe().to_dict()
     assert {k for k in plain if plain[k] != shifted[k]} == {"shift"}
 
 
 def test_keys_tell_jobs_apart(claims):
-    jobs = {job for c in claims.CLAIMS for job in claims.jobs_of(c).values()}
-    assert len({job.key() for job in jobs}) == len(jobs)
+    jobs = {job for c in digit_claims.CLAIMS for job in claims.jobs_of(c).values()}
+    assert len({experiments.key_of(job) for job in jobs}) == len(jobs)
 
 
-def test_what_was_found_is_kept_and_not_measured_again(claims, monkeypatch, tmp_path):
-    asked = []
-    monkeypatch.setattr(claims, "run", lambda job: asked.append(job) or {"seconds": 0.0, "x": 1})
-    jobs = [claims.Job(seed=0), claims.Job(seed=1)]
-    first = claims.do(jobs[:1], tmp_path, workers=1)
-    both = claims.do(jobs, tmp_path, workers=1)
-    assert asked == jobs
-    assert both[jobs[0]] == first[jobs[0]]
-    assert all(json.loads(f.read_text())["x"] == 1 for f in tmp_path.glob("*.json"))
+def test_claims_of_one_store_share_what_was_found(claims):
+    stores = {experiments.find(c).folder("kept") for c in digit_claims.CLAIMS}
+    assert len(stores) == 1
+    c1, c12 = (experiments.find(c).list_runs("full") for c in ("C1", "C12"))
+    assert {experiments.key_of(r) for r in c1} < {experiments.key_of(r) for r in c12}
+
+
+@pytest.mark.parametrize("budget", experiments.BUDGETS)
+def test_a_result_has_what_the_shipped_ones_have(budget):
+    """What texts and tables read of C7-digits.json is there, whatever the budget."""
+    from undiffuse.results import load_results
+
+    one = experiments.find("C7")
+    found = {run: at(run.steps, 2.0 + 0.01 * run.seed) for run in one.list_runs(budget)}
+    (made,) = one.conclude(found).items()
+    shipped = load_results(data.folder() / "results")[made[0]]
+    own = {"claim", "seeds", "budget", "date", "versions", "machine"}
+    assert set(shipped) - own == set(made[1])
+    assert [set(r) for r in made[1]["rows"]] == [set(r) for r in shipped["rows"]]
 
 
 def test_c1_tells_a_difference_from_luck(claims):
@@ -140,20 +174,18 @@ def test_c12_counts_pairs(claims):
 
 
 def test_levels_are_measured_with_fixed_noise(claims):
-    import torch
-
-    job = claims.Job()
-    x, y = claims.data.digits("validation", claims.PROBE)
+    job = claims.job()
+    x, y = data.digits("validation", claims.PROBE)
     schedule = job.recipe().make_schedule()
 
     def zero(x, t, cond):
         return torch.zeros_like(x)
 
     before = torch.get_rng_state()
-    first = claims.losses_by_level(zero, schedule, x, y)
+    first = losses_by_level(zero, schedule, x, y)
     torch.manual_seed(7)
-    assert first == claims.losses_by_level(zero, schedule, x, y)
-    assert len(first) == claims.PARTS
+    assert first == losses_by_level(zero, schedule, x, y)
+    assert len(first) == PARTS
     # The target is nearly the noise at the clean end, nearly the image at the other.
     assert first[0] == pytest.approx(1, abs=0.1)
     assert first[-1] == pytest.approx(float(x.square().mean()), abs=0.1)
@@ -161,9 +193,9 @@ def test_levels_are_measured_with_fixed_noise(claims):
 
 
 def test_mirrored_images_are_counted(claims):
-    x, y = claims.data.digits("held_out", 60)
-    straight = claims.mirrored_share(x, y, "digits")
-    turned = claims.mirrored_share(x.flip(3), y, "digits")
+    x, y = data.digits("held_out", 60)
+    straight = mirrored_share(x, y, "digits")
+    turned = mirrored_share(x.flip(3), y, "digits")
     assert straight < 0.5 < turned
 
 
@@ -175,7 +207,7 @@ def test_mirrored_images_are_counted(claims):
         (["C7", "--workers", "0"], "at least 1"),
     ],
 )
-def test_refusals(claims, capsys, arguments, says):
+def test_refusals(script, capsys, arguments, says):
     with pytest.raises(SystemExit):
-        claims.main(arguments)
+        script.main(arguments)
     assert says in capsys.readouterr().err

@@ -72,6 +72,18 @@ def script(monkeypatch, tmp_path):
     sys.path[:] = before
 
 
+def test_a_recipe_with_some_entries_changed(script):
+    module = sys.modules["train_checkpoints"]
+    recipe = recipes.from_dict({"name": "toy", "network": {"channels": [8], "classes": 10}})
+    found = module.changed(
+        recipe, ["steps=9", "network.patch = 4", "network.channels = [4, 4]", "steps=7"]
+    )
+    network = {"channels": [4, 4], "patch": 4, "classes": 10}
+    assert found == replace(recipe, steps=7, network=network)
+    with pytest.raises(recipes.RecipeError, match="did you mean steps"):
+        module.changed(recipe, ["step = 7"])
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*of the labels would have to change")
 @pytest.mark.parametrize("name", ["drums", "notes", pytest.param("speech", marks=speech)])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from dataclasses import replace
 
 import pytest
@@ -70,6 +71,15 @@ def test_what_a_watched_run_leaves(watched):
     assert pictures == ["samples-000025.png", "samples-000050.png", "samples-000060.png"]
     assert Image.open(folder / pictures[0]).size == (10 * 9 - 1, 2 * 9 - 1)
     assert Image.open(folder / "curves.png").size[0] > 600
+
+
+def test_without_what_draws_it_trains_without_pictures(tmp_path, monkeypatch):
+    for package in ("PIL", "PIL.Image", "matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, package, None)
+    recipe = replace(TINY, steps=4, sample_every=4)
+    with pytest.warns(UserWarning, match="no picture of the run"):
+        run = trainer.train(recipe, *images(), folder=tmp_path)
+    assert run.steps == 4 and not list(tmp_path.glob("*.png"))
 
 
 def test_the_loss_that_is_logged_is_that_of_the_averaged_weights(watched):
