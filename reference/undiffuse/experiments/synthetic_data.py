@@ -26,7 +26,7 @@ WAYS = {
     "few": "the few real examples as they are",
     "augmented": "the few, changed at random each time",
     "drawn": "half of each batch drawn by a network trained on the few",
-    "drawn and augmented": "the same, and all changed at random each time",
+    "both": "drawn and augmented: half of each batch drawn, and all changed at random",
     "shipped": "half of each batch drawn by the shipped network, which has seen many more",
 }
 DIGITS = {"degrees": 12.0, "zoom": 0.12, "shear": 0.15, "shift": 2.0}
@@ -101,7 +101,7 @@ def measure(run: Training) -> dict[str, Any]:
     x, labels = few(run)
     test, test_labels = tested(run)
     drawing, more = 0.0, (x[:0], labels[:0])
-    if "drawn" in run.way or run.way == "shipped":
+    if run.way in ("drawn", "both", "shipped"):
         more, drawing = drawn(run, labels)
     asked = len(more[0])
     x, labels, is_drawn = synthetic.mix_real_and_synthetic((x, labels), more, test, SAME)
@@ -183,7 +183,7 @@ def classifier(
     torch.manual_seed(run.seed)
     g = torch.Generator().manual_seed(run.seed)
     classes = int(labels.max()) + 1
-    change = run.way == "augmented" or "augmented" in run.way
+    change = run.way in ("augmented", "both")
     if run.data == "digits":
         model = body = classifiers.Classifier(classes=classes, width=16)
         inputs = x
@@ -249,7 +249,7 @@ def verdict_of(found: Mapping[Training, Mapping[str, Any]]) -> dict[str, Any]:
 
     parts, words = [], []
     for count in counts:
-        for way in ("drawn", "drawn and augmented", "shipped"):
+        for way in ("drawn", "both", "shipped"):
             pair = of(count, way), of(count, "augmented")
             if way != "shipped":
                 words.append(separate(*pair, lower_is_better=False, least=0.0))
