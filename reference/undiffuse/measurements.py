@@ -2,8 +2,7 @@
 
 Each function makes an A: a callable that takes x (B, C, ...) and gives y, differentiable wherever
 that makes sense, for images and sound alike. ``posterior.posterior_guided`` looks for an x whose
-A(x) is a y that is given. Every A here changes no distance for the worse (its norm is at most 1),
-which is what the strength of that guidance relies on.
+A(x) is a y that is given.
 """
 
 from __future__ import annotations

@@ -58,24 +58,28 @@ def posterior_guided(
 
     So every solver of ``sampling.sample`` takes it. At each level x0 given x_t is held for a
     Gaussian around the network's estimate, of variance r^2 = spread^2 sigma^2 / (spread^2 alpha^2 +
-    sigma^2); then y is one around A(x0) of variance r^2 + noise^2, and x0's estimate moves by
-    scale sigma^2 / alpha times the gradient of its log density (Song et al. 2023, "Pseudoinverse-
-    guided diffusion models", eq. 5 to 8, with A A^T held for the unit matrix). Exact where the data
-    are Gaussian of standard deviation ``spread`` and A only leaves values out.
+    sigma^2); then y is one around A(x0), of variance g r^2 + noise^2, where g stands for A A^T: its
+    largest eigenvalue. x0's estimate moves by scale sigma^2 / alpha times the gradient of the log
+    density of y (Song et al. 2023, "Pseudoinverse-guided diffusion models", eq. 5 to 8). Exact
+    where the data are Gaussian of standard deviation ``spread`` and A leaves values out, or takes
+    means of groups.
 
-    measure: A, of a norm of 1 at most (``measurements``). y: of the samples to come. noise: the
-    standard deviation of the error in y. spread: of the data that are not known yet, at most that
-    of the data. Raises ValueError for a spread that is not positive, noise below 0, or a y that
-    A(x0) does not fit.
+    measure: A, differentiable; near 0 it should be linear (``measurements``). y: of the samples to
+    come. noise: the standard deviation of the error in y. spread: of the data that are not known
+    yet, at most that of the data. Raises ValueError for a spread that is not positive, noise below
+    0, a y that A(x0) does not fit, or an A that measures nothing.
     """
     if not spread > 0 or not noise >= 0:
         raise ValueError(f"spread must be above 0 and noise at least 0, got {spread} and {noise}")
+    gains: list[float] = []  # one number, once the shape of the data is known
     x0_of = as_x0(denoiser, schedule, kind)
 
     def steered(x_t: torch.Tensor, t: Any, cond: Any = None) -> torch.Tensor:
         alpha, sigma = levels(schedule, t)
         a, s = (per_sample("level", v, x_t, torch.float64) for v in (alpha, sigma))
-        variance = spread**2 * s**2 / (spread**2 * a**2 + s**2) + noise**2
+        if not gains:
+            gains.append(_largest_eigenvalue(measure, x_t))
+        variance = gains[0] * spread**2 * s**2 / (spread**2 * a**2 + s**2) + noise**2
         with torch.enable_grad():
             at = x_t.detach().requires_grad_(True)
             x0 = x0_of(at, t, cond)
@@ -85,6 +89,23 @@ def posterior_guided(
         return convert("x0", kind, (x0 - gradient).detach(), x_t, alpha, sigma)
 
     return steered
+
+
+def _largest_eigenvalue(measure: Measurement, like: torch.Tensor, rounds: int = 8) -> float:
+    """Of A A^T, by power iteration from one random vector, which is small: near 0."""
+    v = torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
+    found = 0.0
+    for _ in range(rounds):
+        v = 1e-2 * v / v.norm()
+        with torch.enable_grad():
+            at = v.requires_grad_(True)
+            # The gradient of |A v|^2 / 2 is A^T A v where A is linear.
+            (next_v,) = torch.autograd.grad(measure(at).square().sum() / 2, at)
+        found = float(next_v.norm() / v.detach().norm())
+        if not found > 0:
+            raise ValueError("the measurement does not depend on the data: it measures nothing")
+        v = next_v
+    return found
 
 
 def _misfits(measure: Measurement, x0: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
