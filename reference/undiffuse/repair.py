@@ -100,6 +100,8 @@ def fill_gap(
     stop: int,
     *,
     fade: int = 16,
+    begin: torch.Tensor | None = None,
+    strength: float = 1.0,
     labels: torch.Tensor | None = None,
     guidance: float = 1.0,
     calls: int = 200,
@@ -111,13 +113,24 @@ def fill_gap(
     """Clips (N, C, L) with the samples from ``start`` to before ``stop`` drawn by the network.
 
     fade: how many known samples at each seam go over into what the network drew there
-    (``repair_audio``); all others come back as they are. The rest as in ``inpaint``.
+    (``repair_audio``); all others come back as they are. begin: clips that are filled already, by
+    ``classical_repair`` perhaps, to begin with in place of noise; then ``strength``, as in
+    ``redraw``, says how much of that is drawn anew. The rest as in ``inpaint``. Raises ValueError
+    for a strength below 1 without anything to begin with.
     """
     _require_gap(audio, start, stop)
+    if not 0 < strength <= 1 or (begin is None and strength != 1):
+        raise ValueError(
+            f"strength must be above 0 and at most 1, and 1 where there is no begin; got {strength}"
+        )
+    if begin is not None:
+        require_same_shape("begin", begin, "audio", audio)
+        require_finite("begin", begin)
     mask = torch.ones(audio.shape[1:], dtype=torch.bool)
     mask[:, start:stop] = False
     mask = _mask(checkpoint, audio, mask)
-    drawn = _drawn(checkpoint, audio, mask, labels, guidance, calls, repeats, seed, batch, progress)
+    drawn = _drawn(checkpoint, audio, mask, labels, guidance, calls, repeats, seed, batch, progress,
+                   begin, strength)  # fmt: skip
     return repair_audio(audio, drawn.clamp(-1.0, 1.0), start, stop, fade)
 
 

@@ -64,9 +64,7 @@ def test_known_and_drawn_are_at_the_level_that_was_asked_for(generator):
         return then[1] / now[1] * x
 
     mask = torch.tensor([True, True, False, False, False, True])
-    noises = [
-        tuple(torch.randn(shape, generator=generator) for _ in range(2)) for _ in range(5)
-    ]
+    noises = [tuple(torch.randn(shape, generator=generator) for _ in range(2)) for _ in range(5)]
     out = repair.inpaint_step(x, step, torch.zeros(shape), mask, now, then, noises)
     # 24,000 numbers: a deviation is off by 2 % less often than once in 10^5 runs.
     assert float(out.std()) == pytest.approx(then[1], rel=0.02)
