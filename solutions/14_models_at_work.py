@@ -443,16 +443,7 @@ check("14.2")
 
 
 # %%
-def course_edit(x0, strength, levels, step, noise):
-    """What 14.2 does, in short, for the figure."""
-    left = levels[len(levels) - 1 - round(strength * (len(levels) - 1)) :]
-    x = left[0][0] * x0 + left[0][1] * noise
-    for now, then in pairwise(left):
-        x = step(x, now, then)
-    return x
-
-
-edit_with = yours_or_the_courses(edit, course_edit)
+edit_with = yours_or_the_courses(edit, repair.edit)
 strengths = budget(full=(0.0, 0.3, 0.45, 0.6, 0.75, 0.9), small=(0.0, 0.5, 0.9))
 n_edit = budget(full=40, small=6)
 originals, original_labels = data.digits("held_out", n_edit)
@@ -756,7 +747,7 @@ listen.sounds(repaired, RATE, caption="Drum hits with 40 ms missing, and two rep
 
 # %% tags=["figure"]
 first = next(iter(repaired.values()))
-near = {name: clip[: 4 * gap_stop // 2] for name, clip in first.items()}
+near = {name: clip[: 2 * gap_stop] for name, clip in first.items()}
 fig = listen.spectrograms(near, RATE)
 plots.show(
     fig,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ from undiffuse.guidance import guided
 from undiffuse.measurements import Measurement, require_mask
 from undiffuse.posterior import posterior_guided
 from undiffuse.prediction import Denoiser, as_x0
-from undiffuse.sampling import Levels, ddim_update, levels, sample, steps_for
+from undiffuse.sampling import Levels, ddim_update, levels, sample
 
 Level = tuple[float, float]
 Noises = Sequence[tuple[torch.Tensor, torch.Tensor]]
@@ -164,6 +165,31 @@ def repair_audio(
     return (1 - share) * outside + share * gain * proposal
 
 
+def edit(
+    x0: torch.Tensor,
+    strength: float,
+    levels: Sequence[Level],
+    step: Callable[[torch.Tensor, Level, Level], torch.Tensor],
+    noise: torch.Tensor,
+) -> torch.Tensor:
+    """Another version of data x0 (B, ...): noise is added, and taken away again.
+
+    strength: the share, in [0, 1], of the steps between ``levels`` that are made, rounded to a
+    whole number of the last ones: 0 gives x0 back, 1 begins with next to nothing of it. levels:
+    (alpha, sigma) from the noisiest to data, (1, 0). step(x, now, then): a sampler's. noise:
+    standard normal, of x0's shape. Meng et al. 2022 (SDEdit), algorithm 1.
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength must be in [0, 1], got {strength}")
+    require_same_shape("noise", noise, "x0", x0)
+    every = len(levels) - 1
+    left = levels[every - round(strength * every) :]
+    x = left[0][0] * x0 + left[0][1] * noise
+    for now, then in pairwise(left):
+        x = step(x, now, then)
+    return x
+
+
 def redraw(
     checkpoint: Checkpoint,
     x: torch.Tensor,
@@ -171,35 +197,27 @@ def redraw(
     *,
     labels: torch.Tensor | None = None,
     guidance: float = 1.0,
-    calls: int = 40,
-    solver: str = "dpmpp_2m",
+    calls: int = 50,
     seed: int = 0,
     batch: int = 100,
     progress: Callable[[int], Any] | None = None,
 ) -> torch.Tensor:
-    """Other versions of x (N, C, ...): noise is added, and taken away by the network.
+    """Other versions of x (N, C, ...): ``edit`` with the checkpoint's network, ancestral steps.
 
-    strength: the share, in [0, 1], of the levels that are gone through: 0 gives x back, 1 begins
-    with next to nothing of it. Meng et al. 2022 (SDEdit), algorithm 1. calls: of the network, had
-    it to begin with noise alone. With labels of another class, x is pulled towards that. Raises
-    ValueError for another shape, or a strength outside [0, 1].
+    calls: of the network, had it to begin with noise alone. With labels of another class, x is
+    pulled towards that. Raises ValueError for another shape, or a strength outside [0, 1].
     """
     _data(checkpoint, x)
     require_finite("x", x)
-    if not 0 <= strength <= 1:
-        raise ValueError(f"strength must be in [0, 1], got {strength}")
     model, labels = _steering(checkpoint, len(x), labels, guidance)
-    every = levels(checkpoint.schedule, steps_for(solver, calls))
-    left = round(strength * every.steps)
-    if left == 0:
-        return x.clone()
-    at = _last_levels(every, left)
-    parts = []
+    at = levels(checkpoint.schedule, calls)
+    pairs = list(zip(at.alpha.tolist(), at.sigma.tolist()))
+    scale, parts = checkpoint.scale, []
     for rows, own, cond in _batches(checkpoint, labels, len(x), seed, batch):
-        noise = _draws(own, x[rows])
-        noisy = float(at.alpha[0]) * checkpoint.scale * x[rows] + float(at.sigma[0]) * noise
-        parts.append(_sampled(checkpoint, model, noisy, at, solver, calls, cond, own, progress))
-    return torch.cat(parts)
+        step = _Estimate(checkpoint, model, cond, progress).stepping(own)
+        start = scale * x[rows].to(_device(checkpoint))
+        parts.append(edit(start, strength, pairs, step, _draws(own, start)).cpu() / scale)
+    return torch.cat(parts).clamp(-1.0, 1.0)
 
 
 def restore(
@@ -247,13 +265,22 @@ def restore(
             spread=scale * spread,
             scale=strength,
         )
-        start = _draws(own, torch.zeros(len(y[rows]), *checkpoint.shape))
-        at = levels(checkpoint.schedule, calls)
-        start = start * math.hypot(float(at.sigma[0]), float(at.alpha[0]))
-        parts.append(
-            _sampled(checkpoint, steered, start, at, "ddim", calls, cond, own, progress, eta=eta)
+        x = sample(
+            steered,
+            checkpoint.schedule,
+            (len(own), *checkpoint.shape),
+            kind=checkpoint.kind,
+            solver="ddim",
+            calls=calls,
+            cond=cond,
+            generator=own,
+            clip=(-scale, scale),
+            progress=_for_each(progress, len(own)),
+            device=_device(checkpoint),
+            eta=eta,
         )
-    return torch.cat(parts)
+        parts.append(x.cpu() / scale)
+    return torch.cat(parts).clamp(-1.0, 1.0)
 
 
 # --- what they share -------------------------------------------------------------------------
@@ -284,7 +311,6 @@ def _drawn(
         )
     model, labels = _steering(checkpoint, len(x), labels, guidance)
     scale, device = checkpoint.scale, _device(checkpoint)
-    x0_of = as_x0(model, checkpoint.schedule, checkpoint.kind)
     at = levels(checkpoint.schedule, calls // repeats)
     at = _last_levels(at, max(1, round(strength * at.steps)))
     pairs = list(zip(at.alpha.tolist(), at.sigma.tolist()))
@@ -292,8 +318,8 @@ def _drawn(
     parts = []
     for rows, own, cond in _batches(checkpoint, labels, len(x), seed, batch):
         masked = (mask if len(mask) == 1 else mask[rows]).to(device)
-        estimate = _Estimate(x0_of, cond, scale, progress)
-        given = known[rows].to(device)
+        estimate = _Estimate(checkpoint, model, cond, progress)
+        given, step = known[rows].to(device), estimate.stepping(own)
         if begin is None:
             here = _draws(own, given) * math.hypot(*pairs[0])
         else:
@@ -301,7 +327,6 @@ def _drawn(
             here = pairs[0][0] * start + pairs[0][1] * _draws(own, given)
         for i in range(at.steps):
             noises = [(_draws(own, given), _draws(own, given)) for _ in range(repeats)]
-            step = estimate.stepping(float(at.t[i]), own)
             here = inpaint_step(here, step, given, masked, pairs[i], pairs[i + 1], noises)
         parts.append(estimate.last.cpu() / scale)
     return torch.cat(parts)
@@ -312,20 +337,24 @@ class _Estimate:
 
     def __init__(
         self,
-        x0_of: Denoiser,
+        checkpoint: Checkpoint,
+        model: Denoiser,
         cond: torch.Tensor | None,
-        bound: float,
         progress: Callable[[int], Any] | None,
     ) -> None:
-        self.x0_of, self.cond, self.bound, self.progress = x0_of, cond, bound, progress
+        self.x0_of = as_x0(model, checkpoint.schedule, checkpoint.kind)
+        self.schedule, self.bound = checkpoint.schedule, checkpoint.scale
+        self.cond, self.progress = cond, progress
         self.last: torch.Tensor
 
-    def stepping(self, t: float, own: list[torch.Generator]) -> Callable:
-        """``step(x, now, then)`` from time t, as ``inpaint_step`` calls it."""
+    def stepping(self, own: list[torch.Generator]) -> Callable:
+        """``step(x, now, then)``, with noise of each sample's own."""
 
         def step(x: torch.Tensor, now: Level, then: Level) -> torch.Tensor:
+            log_snr = torch.tensor(2 * math.log(now[0] / now[1]), dtype=torch.float64)
             with torch.no_grad():
-                self.last = self.x0_of(x, t, self.cond).clamp(-self.bound, self.bound)
+                x0 = self.x0_of(x, float(self.schedule.time(log_snr)), self.cond)
+                self.last = x0.clamp(-self.bound, self.bound)
             if self.progress is not None:
                 self.progress(len(x))
             return ddim_update(x, self.last, now, then, 1.0, _draws(own, x))
@@ -333,35 +362,9 @@ class _Estimate:
         return step
 
 
-def _sampled(
-    checkpoint: Checkpoint,
-    model: Denoiser,
-    noisy: torch.Tensor,
-    at: Levels,
-    solver: str,
-    calls: int,
-    cond: torch.Tensor | None,
-    own: list[torch.Generator],
-    progress: Callable[[int], Any] | None,
-    **options: Any,
-) -> torch.Tensor:
-    """Data in [-1, 1] from ``noisy`` at the first of the levels ``at``."""
-    scale = checkpoint.scale
-    x = sample(
-        model,
-        checkpoint.schedule,
-        kind=checkpoint.kind,
-        solver=solver,
-        calls=calls,
-        cond=cond,
-        generator=own,
-        x=noisy.to(_device(checkpoint)),
-        at=at,
-        clip=(-scale, scale),
-        progress=None if progress is None else lambda _: progress(len(noisy)),
-        **options,
-    )
-    return (x.cpu() / scale).clamp(-1.0, 1.0)
+def _for_each(progress: Callable[[int], Any] | None, count: int) -> Callable | None:
+    """``progress``, told of ``count`` samples at each call of the network."""
+    return None if progress is None else lambda _: progress(count)
 
 
 def _last_levels(at: Levels, steps: int) -> Levels:
@@ -436,6 +439,7 @@ def _require_gap(x: torch.Tensor, start: int, stop: int) -> None:
 
 
 __all__ = [
+    "edit",
     "fill_gap",
     "inpaint",
     "inpaint_step",

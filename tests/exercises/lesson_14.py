@@ -62,7 +62,7 @@ inpaint_step = Exercise(
         "of it is there. The rest is what you add, as a standard deviation times the second noise "
         "of the pair.",
     ),
-    library=("undiffuse.repair",),
+    library=("undiffuse.repair.inpaint_step",),
 )
 
 
@@ -122,7 +122,7 @@ edit = Exercise(
         "Bring x0 to that level, as in lesson 02.",
         "itertools.pairwise over what is left of the list gives each step its two levels.",
     ),
-    library=("undiffuse.repair",),
+    library=("undiffuse.repair.edit",),
 )
 
 
@@ -181,7 +181,7 @@ posterior_guidance_step = Exercise(
         "`step` gets x_t and the estimate, both without a graph. What it returns is then moved "
         "against the gradient.",
     ),
-    library=("undiffuse.posterior",),
+    library=("undiffuse.posterior.posterior_guidance_step",),
 )
 
 
@@ -304,7 +304,7 @@ balanced_labels = Exercise(
         "An index of the least of several equal numbers: torch.argmin does not promise which. "
         "min(range(classes), key=...) and list.index do.",
     ),
-    library=("undiffuse.synthetic",),
+    library=("undiffuse.synthetic.balanced_labels",),
 )
 
 
@@ -353,7 +353,7 @@ mix_real_and_synthetic = Exercise(
         "the plainest way to say so.",
         "Whatever you leave out of the data, leave out of the labels, too.",
     ),
-    library=("undiffuse.synthetic",),
+    library=("undiffuse.synthetic.mix_real_and_synthetic",),
 )
 
 
@@ -423,7 +423,7 @@ repair_audio = Exercise(
         "clip by itself.",
         "0 times NaN is NaN. torch.where picks, and does not multiply.",
     ),
-    library=("undiffuse.repair",),
+    library=("undiffuse.repair.repair_audio",),
 )
 
 
