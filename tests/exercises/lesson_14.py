@@ -373,11 +373,11 @@ def _(draw: Draw):
         y, y_more = labels(5), labels(7)
         for i, j in real_leak:
             real[i] = near(test[j], 0.5, tol)
-        for i, j in leak:
-            more[i] = near(test[j], 0.6, tol)
-        for i, j in of_real:
+        for k, (i, j) in enumerate(leak):
+            more[i] = near(test[j], 0.6 if k == 0 else 0.02, tol)
+        for k, (i, j) in enumerate(of_real):
             more[i] = near(real[j], 0.5, tol)
-            y_more[i] = (y[j] + 1) % 4
+            y_more[i] = (y[j] + (k == 0)) % 4
         for i, j in twice:
             more[i] = near(more[j], 0.4, tol)
         for i, j in far:
