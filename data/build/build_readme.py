@@ -1,5 +1,7 @@
 """Writes what is measured into README.md, between its markers, and draws its pictures.
 
+It also writes data/results/README.md, the page of claims and verdicts (``verdicts``).
+
     python data/build/build_readme.py            the tables, from checks and data/results
     python data/build/build_readme.py --pictures  the pictures of data/pictures as well
     python data/build/build_readme.py --environment  measure this environment first
@@ -19,30 +21,11 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "data" / "results"
-PICTURES = ROOT / "data" / "pictures"
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import verdicts
 
-CLAIMS = {
-    "C1": "The noise schedule has a significant impact on quality.",
-    "C2": "More diffusion steps give more realistic output.",
-    "C3": "Diffusion models are only for images.",
-    "C4": "They need a large amount of training data.",
-    "C5": "They are computationally expensive.",
-    "C6": "The network is a U-Net of convolutions and transposed convolutions.",
-    "C7": "Augmentation such as random cropping and flipping improves the model.",
-    "C8": "Validation loss shows overfitting.",
-    "C9": "Diffusion models are good for making training data for other models.",
-    "C10": "Transfer learning lets them train on small sets.",
-    "C11": "WaveNet and DALL-E are diffusion models.",
-    "C12": "A lower training loss means better samples.",
-    "C13": "A stack of layers applied T times is a diffusion model.",
-}
-WHERE = {  # lessons that measure a claim
-    "C1": "01, 05", "C2": "06, 08, 10", "C3": "11, 12", "C4": "09", "C5": "06, 10, 15", "C6": "04",
-    "C7": "05, 09", "C8": "05, 09", "C9": "14", "C10": "09", "C11": "00", "C12": "03, 05, 08",
-    "C13": "00",
-}  # fmt: skip
+ROOT = Path(__file__).resolve().parents[2]
+PICTURES = ROOT / "data" / "pictures"
 
 
 def lesson_table() -> str:
@@ -67,20 +50,6 @@ def lesson_table() -> str:
             f"| [{number}](lessons/{source.stem}.ipynb) | {title} | {len(exercises)} | {points} | "
             f"{sum(e.minutes for e in core)} |"
         )
-    return "\n".join(rows)
-
-
-def verdict_table() -> str:
-    """One row a claim: what has been measured so far, else in which lesson it will be."""
-    from undiffuse.results import load_results
-
-    results = load_results(RESULTS)
-    rows = ["| | claim | verdict so far | seeds | measured in lesson |", "|---|---|---|---:|---|"]
-    for claim, text in CLAIMS.items():
-        parts = [r for name, r in results.items() if name == claim or name.startswith(f"{claim}-")]
-        verdict = "<br>".join(str(p["verdict"]) for p in parts) or "not measured yet"
-        seeds = ", ".join(str(len(p["seeds"])) for p in parts)
-        rows.append(f"| {claim} | {text} | {verdict} | {seeds} | {WHERE[claim]} |")
     return "\n".join(rows)
 
 
@@ -171,7 +140,7 @@ def measure_environment() -> None:
 
 BLOCKS = {
     "lessons": lesson_table,
-    "claims": verdict_table,
+    "claims": verdicts.brief,
     "check": check_example,
     "checkpoints": checkpoint_table,
     "environment": environment_text,
@@ -236,11 +205,14 @@ def main() -> int:
     if options.pictures:
         draw_pictures()
     old = readme.read_text(encoding="utf-8")
-    new = filled(old)
+    new, page = filled(old), verdicts.page()
+    place = verdicts.RESULTS / "README.md"
     if options.check:
-        print("README.md is " + ("up to date" if new == old else "stale: run this script"))
-        return int(new != old)
+        same = new == old and place.read_text(encoding="utf-8") == page
+        print("README.md is " + ("up to date" if same else "stale: run this script"))
+        return int(not same)
     readme.write_text(new, encoding="utf-8")
+    place.write_text(page, encoding="utf-8")
     return 0
 
 

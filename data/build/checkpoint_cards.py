@@ -8,7 +8,7 @@ from typing import Any
 from checkpoint_figures import rows
 
 from undiffuse import recipes
-from undiffuse.sources import MEL, MEL_FRAMES, Source
+from undiffuse.sources import MEL, Source
 
 HEAD = """# {name}
 
@@ -79,7 +79,12 @@ TOLD = {
     "fsdd": "the digit",
     "fsdd-mel": "the digit",
 }
-DESIGNS = {"unet": "U-Net", "wavenet": "dilated stack (WaveNet)", "vocoder": "dilated stack"}
+DESIGNS = {
+    "unet": "U-Net",
+    "wavenet": "dilated stack (WaveNet)",
+    "vocoder": "dilated stack",
+    "spectral": "U-Net over frequency and time",
+}
 AGAINST = {
     "image": "to compare with figures made with other features or counts (FID with an Inception\n"
     "network, say)",
@@ -156,7 +161,7 @@ def card(figures: dict[str, Any], recipe: recipes.Recipe, shape: tuple[int, ...]
         unit, one, folder = "images", "image", "images"
     else:
         unit, one, folder = "clips", "clip", "audio"
-        length = MEL_FRAMES * MEL["hop"] if kind == "mel" else shape[-1]
+        length = shape[-1] * (MEL["hop"] if len(shape) == 3 else 1)
         form = f"{length / source.rate:.3g} s at {source.rate:,} Hz"
         if kind == "vocoder":
             unit, one = "pieces", "piece"
@@ -183,7 +188,8 @@ def card(figures: dict[str, Any], recipe: recipes.Recipe, shape: tuple[int, ...]
             parts.append(HEARD)
         parts.append(FEW)
     louder = f", of data times {recipe.scale:g}" if recipe.scale != 1 else ""
-    of = f" on {shape[-1]:,} samples" if kind == "vocoder" else ""
+    of = f" on {shape[-1]:,} {'frames' if len(shape) == 3 else 'samples'}"
+    of = of if kind == "vocoder" else ""
     values = {
         "name": name,
         "what": what,

@@ -148,7 +148,9 @@ def measure_samples(found: Checkpoint, n: int) -> dict[str, Any]:
 def flops(found: Checkpoint) -> int:
     """Floating-point operations of one call of the network on one sample."""
     cond = None
-    if found.recipe.source.kind == "vocoder":
+    if found.recipe.network.get("design") == "spectral":
+        cond = torch.zeros(1, *found.shape, device=next(found.model.parameters()).device)
+    elif found.recipe.source.kind == "vocoder":
         config = found.model.config
         frames = found.shape[-1] // config["hop"] + 1
         cond = torch.zeros(1, config["n_mels"], frames)

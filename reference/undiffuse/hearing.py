@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 
@@ -19,7 +21,7 @@ from undiffuse.sources import MEL
 
 GRIFFIN_LIM = "griffin-lim"
 SHIPPED = "vocoder"
-CALLS = 25
+CALLS = 8
 
 
 def choose(
@@ -70,12 +72,25 @@ def _check(vocoder: Checkpoint) -> None:
             )
 
 
+def _of_design(vocoder: Checkpoint) -> Callable[..., torch.Tensor]:
+    """What makes clips (N, L): called with (network, schedule, mels (N, n_mels, frames), ...)."""
+    if vocoder.recipe.network.get("design") == "spectral":
+        from undiffuse.spectral_vocoder import resound
+
+        return partial(resound, **MEL)
+    from undiffuse.vocoder import MelLevels, vocode
+
+    levels = MelLevels(**MEL)
+    return lambda network, schedule, mels, **o: vocode(network, schedule, levels, mels, **o)
+
+
 def vocoded(
     vocoder: Checkpoint,
     mels: torch.Tensor,
     generators: Sequence[torch.Generator],
     calls: int = CALLS,
     batch: int = 50,
+    **changes: Any,
 ) -> torch.Tensor:
     """Clips (N, 1, 8192) in [-1, 1] whose ``sources.log_mels`` are about these (N, 1, 64, 128).
 
@@ -83,30 +98,20 @@ def vocoded(
     the network, with DDIM. What would be beyond full scale is made quieter as a whole. ValueError
     for a checkpoint that is no vocoder, or mels of another shape.
     """
-    from undiffuse.vocoder import MelLevels, vocode
-
     _check(vocoder)
     if mels.ndim != 4 or mels.shape[1] != 1 or mels.shape[2] != MEL["n_mels"]:
         raise ValueError(f"mels must be (N, 1, {MEL['n_mels']}, frames), got {tuple(mels.shape)}")
     if len(generators) != len(mels):
         raise ValueError(f"{len(generators)} generators cannot serve {len(mels)} clips: one each")
     device = next(vocoder.model.parameters()).device
-    levels = MelLevels(**MEL)
+    make = _of_design(vocoder)
     # The frame that the model leaves out is centred where the clip ends: silence.
     mels = torch.cat([mels, torch.full_like(mels[..., :1], -1.0)], -1)[:, 0]
+    options = {"kind": vocoder.kind, "calls": calls, "scale": vocoder.scale} | changes
     parts = []
     for start in range(0, len(mels), batch):
         some = mels[start : start + batch].to(device)
-        made = vocode(
-            vocoder.model,
-            vocoder.schedule,
-            levels,
-            some,
-            kind=vocoder.kind,
-            calls=calls,
-            scale=vocoder.scale,
-            generator=list(generators[start : start + batch]),
-        )
-        parts.append(made.cpu())
+        mine = list(generators[start : start + batch])
+        parts.append(make(vocoder.model, vocoder.schedule, some, generator=mine, **options).cpu())
     x = torch.cat(parts)[:, None]
     return x / x.abs().amax(-1, keepdim=True).clamp(min=1.0)

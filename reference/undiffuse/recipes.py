@@ -22,6 +22,7 @@ from undiffuse.presets import preset
 from undiffuse.schedules import Schedule, cosine_schedule, flow_schedule, linear_schedule
 from undiffuse.schedules import sigmoid_schedule as _sigmoid
 from undiffuse.sources import SOURCES, Source
+from undiffuse.spectral_vocoder import SpectralVocoder
 from undiffuse.unet import UNet
 from undiffuse.vocoder import MelVocoder
 
@@ -31,7 +32,13 @@ SCHEDULES = {
     "sigmoid": _sigmoid,
     "flow": flow_schedule,
 }
-DESIGNS = {"unet": UNet, "wavenet": wavenets.WaveNet1d, "vocoder": MelVocoder}
+OCTAVE = 12  # semitones
+DESIGNS = {
+    "unet": UNet,
+    "wavenet": wavenets.WaveNet1d,
+    "vocoder": MelVocoder,
+    "spectral": SpectralVocoder,
+}
 DATA = tuple(SOURCES)
 PREDICTIONS = ("eps", "x0", "v")
 WEIGHTS = ("uniform", "min-snr")
@@ -54,8 +61,9 @@ class Recipe:
     name: of the run and its checkpoint. data: one of ``sources.SOURCES``, such as "digits" or
     "drums"; n: the first n samples of the training split, None for all. network: arguments of
     ``unet.UNet`` or, with ``design``, of ``wavenets.WaveNet1d`` ("wavenet") or
-    ``vocoder.MelVocoder`` ("vocoder"); or ``preset``, one of
-    ``presets`` or of ``wavenets.PRESETS``, with changes to it. schedule, schedule_options: the
+    ``vocoder.MelVocoder`` ("vocoder") or ``spectral_vocoder.SpectralVocoder`` ("spectral"); or
+    ``preset``, one of ``presets`` or of ``wavenets.PRESETS``, with changes to it.
+    schedule, schedule_options: the
     forward process. prediction: eps, x0 or v. weight: "uniform" (the plain loss of the prediction)
     or "min-snr". middle: how much more often noise levels in the middle are trained
     (``training.sample_times``). optimizer: "adamw", or "muon" (``optim``). steps, batch, lr,
@@ -64,10 +72,12 @@ class Recipe:
     nothing else is asked for; 1 is none. guidance_interval: the times, [lo, hi] in [0, 1], between
     which they are guided (``guidance.guidance_interval``). shift, flip: augmentation of images
     (``training.augment``). shift, gain, polarity: of sound (``sound.augment_audio``): at most so
-    many samples later and so many dB quieter, and whether it may be turned upside down. scale: the
-    network learns scale * x, and ``draw.draw`` divides by it again. A schedule that is made for
-    data of about unit variance, as images are, drowns quiet ones for most of its times (Chen 2023,
-    "On the importance of noise scheduling", input scaling); scaling by c moves log SNR by 2 log c.
+    many samples later and so many dB quieter, and whether it may be turned upside down.
+    transpose: notes are also learned at keys so many semitones higher
+    (``sources.with_transposed``). scale: the network learns scale * x, and ``draw.draw`` divides by
+    it again. A schedule that is made for data of about unit variance, as images are, drowns quiet
+    ones for most of its times (Chen 2023, "On the importance of noise scheduling", input scaling);
+    scaling by c moves log SNR by 2 log c.
     init: a checkpoint to begin from, by name or path, with the same network, schedule, prediction
     and scale; "" is none. freeze: patterns of parameters that do not learn (``finetune.freeze``).
     lora: if above 0, only additions of this rank learn, and what tells classes
@@ -110,6 +120,7 @@ class Recipe:
     flip: bool = False
     gain: float = 0.0
     polarity: bool = False
+    transpose: tuple[int, ...] = ()
     scale: float = 1.0
     init: str = ""
     freeze: tuple[str, ...] = ()
@@ -156,6 +167,9 @@ class Recipe:
             if not fits(getattr(self, key)):
                 raise RecipeError(f"{key} = {getattr(self, key)!r}; a number {range_} is wanted")
         object.__setattr__(self, "guidance_interval", _times(self.guidance_interval))
+        object.__setattr__(self, "transpose", _semitones(self.transpose))
+        if self.transpose and not self.source.factors:
+            raise RecipeError(f"transpose is for sounds with a key, and {self.data} has none")
         if self.flip and self.source.kind != "image":
             raise RecipeError(f"flip = true is for images, and {self.data} is sound")
         for key in ("gain", "polarity"):
@@ -217,8 +231,8 @@ class Recipe:
         """An untrained network for samples of ``shape`` (C, ...)."""
         options = dict(self.network)
         design = options.pop("design", "unet")
-        if design == "vocoder":
-            return MelVocoder(**options)
+        if design in ("vocoder", "spectral"):
+            return DESIGNS[design](**options)
         if design == "wavenet":
             return wavenets.WaveNet1d(in_channels=shape[0], **options)
         if self.affine_told:
@@ -262,6 +276,17 @@ def _times(given: Any) -> tuple[float, float]:
             f"guidance_interval = {given!r}; two times are wanted, [lo, hi] with 0 <= lo < hi <= 1"
         )
     return lo, hi
+
+
+def _semitones(given: Any) -> tuple[int, ...]:
+    """Whole numbers other than 0, each once."""
+    fits = isinstance(given, list | tuple) and len(set(given)) == len(given)
+    if not fits or not all(type(k) is int and k and abs(k) <= OCTAVE for k in given):
+        raise RecipeError(
+            f"transpose = {given!r}; whole numbers of semitones are wanted, from {-OCTAVE} to "
+            f"{OCTAVE}, without 0, each once"
+        )
+    return tuple(given)
 
 
 def _refuse_unknown(given: Any, known: Iterable[str] | None, where: str) -> None:

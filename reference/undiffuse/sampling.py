@@ -104,6 +104,16 @@ def _noise(
     return torch.randn(shape, generator=generator, dtype=dtype, device=source).to(device)
 
 
+def noise_like(
+    x: torch.Tensor, generator: torch.Generator | Sequence[torch.Generator] | None = None
+) -> torch.Tensor:
+    """Standard normal numbers of the shape, dtype and device of ``x`` (B, ...).
+
+    generator: None uses the global one; a list of them, one a sample, gives each its own.
+    """
+    return _noise(tuple(x.shape), generator, x.dtype, x.device)
+
+
 def ddim_update(
     x: torch.Tensor,
     x0: torch.Tensor,

@@ -93,7 +93,7 @@ def judge_vocoder(
     vocoder: Checkpoint,
     n: int = 100,
     seeds: Iterable[int] = (0, 1, 2),
-    calls: Iterable[int] = (8, CALLS),
+    calls: Iterable[int] = (4, CALLS),
     rounds: Iterable[int] = ROUNDS,
     said: Callable[[str], Any] = lambda line: None,
 ) -> dict[str, Any]:
@@ -101,8 +101,8 @@ def judge_vocoder(
 
     n clips each of "held_out" (new takes of speakers whom the vocoder knows) and of "unheard" (a
     speaker whom it does not) are made log-mels (``sources.log_mels``), these sound again, as
-    ``course sample`` does, and that is compared by ``spoken_distance``. said: called with a line
-    for each way. Needs the download "fsdd".
+    ``course sample`` does, and that is compared by ``spoken_distance``; a ``spectral_vocoder`` at
+    temperature 1, too. said: called with a line for each way. Needs the download "fsdd".
 
     Returns plain data: "splits", where split -> way has "lsd_db", the mean of each seed, and
     "real_time_factor", seconds of computing for a second of sound; and
@@ -110,10 +110,16 @@ def judge_vocoder(
     nearer than every seed of the best number of Griffin-Lim's rounds.
     """
     seeds, ways = tuple(seeds), {}
-    for k in dict.fromkeys([*calls, CALLS]):
-        ways[f"vocoder, {k} calls"] = lambda mels, seed, k=k: vocoded(
-            vocoder, mels, generators(seed, 0, len(mels)), k
+
+    def by_network(k: int, **changes: float) -> Callable[..., torch.Tensor]:
+        return lambda mels, seed: vocoded(
+            vocoder, mels, generators(seed, 0, len(mels)), k, **changes
         )
+
+    for k in dict.fromkeys([*calls, CALLS]):
+        ways[f"vocoder, {k} calls"] = by_network(k)
+    if vocoder.recipe.network.get("design") == "spectral":
+        ways[f"vocoder, {CALLS} calls, temperature 1"] = by_network(CALLS, temperature=1.0)
     for k in rounds:
         ways[f"Griffin-Lim, {k} rounds"] = lambda mels, seed, k=k: sources.sounds_of(
             mels, torch.Generator().manual_seed(seed), k

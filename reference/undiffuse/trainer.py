@@ -36,6 +36,7 @@ from undiffuse.prediction import target
 from undiffuse.recipes import Recipe, RecipeError, from_dict
 from undiffuse.schedules import Schedule
 from undiffuse.sound import augment_audio
+from undiffuse.sources import with_transposed
 from undiffuse.team import Team, join
 from undiffuse.training import (
     EMA,
@@ -202,6 +203,8 @@ def train(
         )
     network = dict(recipe.network)
     check_data(x, labels, network.get("classes"))
+    if recipe.transpose:
+        x, labels = with_transposed(x, labels, recipe.transpose, recipe.source.rate)
     if recipe.validate_every:
         if validation is None:
             raise ValueError("the recipe has validate_every: pass validation=(x, labels)")

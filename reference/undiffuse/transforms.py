@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -231,7 +232,7 @@ def mel_to_magnitude(
 def griffin_lim(
     magnitude: torch.Tensor,
     iterations: int,
-    generator: torch.Generator | None,
+    generator: torch.Generator | Sequence[torch.Generator] | None,
     n_fft: int = 256,
     hop: int = 64,
     length: int | None = None,
@@ -246,8 +247,9 @@ def griffin_lim(
     over both halves of the spectrum) never rises where the ends are silent for n_fft samples;
     elsewhere the reflection there lets it rise by less than a thousandth, seldom. A momentum of
     about 0.99 gets further in as many steps, not steadily (Perraudin et al. 2013). length: hop *
-    (frames - 1) if None. ValueError for negative magnitudes, a momentum outside [0, 1), or a
-    length that has another number of frames.
+    (frames - 1) if None. generator: a list of them, one for each sound of the first dimension,
+    makes each independent of the others. ValueError for negative magnitudes, a momentum outside
+    [0, 1), or a length that has another number of frames.
     """
     frames = _spectrum("magnitude", magnitude, n_fft, complex_wanted=False)
     require_count("iterations", iterations, 0)
@@ -258,15 +260,24 @@ def griffin_lim(
     length = hop * (frames - 1) if length is None else require_count("length", length)
     if length <= n_fft // 2 or 1 + (length + n_fft // 2 * 2 - n_fft) // hop != frames:
         raise ValueError(f"{frames} frames, {hop} apart, do not belong to {length} samples")
-    device = "cpu" if generator is None else generator.device
-    angle = torch.rand(magnitude.shape, generator=generator, dtype=magnitude.dtype, device=device)
-    spectrum = torch.polar(magnitude, 2 * math.pi * angle.to(magnitude.device))
+    if isinstance(generator, Sequence):
+        if len(generator) != len(magnitude):
+            raise ValueError(f"{len(generator)} generators cannot serve {len(magnitude)} sounds")
+        angle = torch.stack([_turns(m, g) for m, g in zip(magnitude, generator)])
+    else:
+        angle = _turns(magnitude, generator)
+    spectrum = torch.polar(magnitude, 2 * math.pi * angle)
     last = torch.zeros_like(spectrum)
     for _ in range(iterations):
         seen = stft(istft(spectrum, n_fft, hop, length), n_fft, hop)
         spectrum = torch.polar(magnitude, (seen + momentum * (seen - last)).angle())
         last = seen
     return istft(spectrum, n_fft, hop, length)
+
+
+def _turns(like: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    device = "cpu" if generator is None else generator.device
+    return torch.rand(like.shape, generator=generator, dtype=like.dtype, device=device).to(like)
 
 
 @lru_cache(maxsize=8)

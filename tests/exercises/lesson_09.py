@@ -84,7 +84,7 @@ def choose(answer, labels, n, seeds, repeats):
 
 @stratified_subset.cases
 def _(draw: Draw):
-    def case(name, group, counts, n, repeats=60, first=0, step=1):
+    def case(name, group, counts, n, repeats=16, first=0, step=1):
         labels = torch.cat([torch.full((c,), first + step * i) for i, c in enumerate(counts)])
         labels = labels[draw.distinct(0, len(labels), len(labels))]
         seeds = [draw.integers(0, 2**31), draw.integers(0, 2**31)]
@@ -97,8 +97,8 @@ def _(draw: Draw):
     yield case("two places left, one rare class", "shares", (41, 2, 33, 15), 20)
     yield case("labels that do not begin at 0", "shares", (12, 7, 30), 9, first=3, step=4)
     yield case("all of them", "shares", (4, 9, 3), 16)
-    yield case("one class", "random", (12,), 4, repeats=900)
-    yield case("two classes", "random", (9, 6), 5, repeats=900)
+    yield case("one class", "random", (12,), 4, repeats=400)
+    yield case("two classes", "random", (9, 6), 5, repeats=400)
     yield case("reproducible", "generator", (20, 30), 11, repeats=6)
 
 
@@ -310,13 +310,34 @@ freeze = Exercise(
 )
 
 
+class Gain(nn.Module):
+    """A layer with a number to learn that does something else in training, and keeps nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        return self.weight * x * (1.5 if self.training else 1.0)
+
+
+def norm_of(model):
+    """The BatchNorm of a toy."""
+    return next(m for m in model.modules() if isinstance(m, nn.BatchNorm1d))
+
+
 @torch.no_grad()
-def layers(seed, tied=False):
-    """Two linear layers with a BatchNorm between them, and random numbers in all of it."""
-    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3),
-                          nn.Linear(3, 4)).double()  # fmt: skip
+def layers(seed, tied=False, inside=False, gain=False, affine=True):
+    """Two linear layers with a BatchNorm between them, and random numbers in all of it.
+
+    inside: the BatchNorm is in a block of its own. affine: it has numbers to learn.
+    """
+    norm = nn.BatchNorm1d(4, affine=affine)
+    middle = nn.Sequential(norm) if inside else norm
+    end = Gain() if gain else nn.Linear(3, 4)
+    model = nn.Sequential(nn.Linear(3, 4), middle, nn.Tanh(), nn.Linear(4, 3), end).double()
     g = torch.Generator().manual_seed(seed)
-    for value in [*model.parameters(), model[1].running_mean]:
+    for value in [*model.parameters(), norm.running_mean]:
         value.copy_(torch.randn(value.shape, generator=g, dtype=torch.float64))
     if tied:
         model[4].weight = model[0].weight
@@ -362,8 +383,8 @@ def statistics(answer, model, patterns, x):
         if again:
             model.train()
         out = model(x)
-        found.append({"out": out.detach(), "mean": model[1].running_mean.clone(),
-                      "variance": model[1].running_var.clone()})  # fmt: skip
+        found.append({"out": out.detach(), "mean": norm_of(model).running_mean.clone(),
+                      "variance": norm_of(model).running_var.clone()})  # fmt: skip
     return found
 
 
@@ -382,6 +403,8 @@ def _(draw: Draw):
     yield Case("several, which overlap", (model(), ["0.*", "*.weight"]), driver=which, **more)
     yield Case("a name inside a name", (model(), ["weight", "3.bias"]), driver=refused, **more)
     yield Case("shared weights", (model(tied=True), ["0.weight", "3.*"]), driver=which, **more)
+    yield Case("shared weights, by the other name", (model(tied=True), ["4.*"]), driver=which,
+               **more)  # fmt: skip
     yield Case("nothing matches", (model(), ["0.*", "down.*"]), driver=refused, **more)
     more = {"driver": go_on, "group": "optimizer", "picture": "none"}
     yield Case("SGD from before", (model(), ["0.*"], x(), "SGD"), **more)
@@ -390,6 +413,9 @@ def _(draw: Draw):
     yield Case("a frozen BatchNorm", (model(), ["0.*", "1.*"], x()), **more)
     yield Case("a BatchNorm that learns", (model(), ["0.*"], x()), **more)
     yield Case("a BatchNorm that learns in part", (model(), ["1.weight"], x()), **more)
+    yield Case("a BatchNorm within a block", (model(inside=True), ["1.*"], x()), **more)
+    yield Case("a BatchNorm with nothing to learn", (model(affine=False), ["0.*"], x()), **more)
+    yield Case("another layer that is frozen", (model(gain=True), ["4.*"], x()), **more)
 
 
 # --- 09.5 ----------------------------------------------------------------------------------
@@ -434,7 +460,7 @@ def fill(module, seed):
 
 def through(answer, base, x, rank, alpha, seed):
     """The output with random factors."""
-    module = answer.LoRAConv(base, rank, alpha)
+    module = answer.LoRAConv(base) if rank is None else answer.LoRAConv(base, rank, alpha)
     fill(module, seed)
     return module(x)
 
@@ -479,11 +505,11 @@ def _(draw: Draw):
         )
 
     def conv1d():
-        base = Given(layer, draw.integers(0, 2**31), "Conv1d", 3, 4, 5, stride=2, padding=2)
+        base = Given(layer, draw.integers(0, 2**31), "Conv1d", 3, 4, 5, stride=3, padding=2)
         return base, draw.normal(2, 3, 11, dtype="float64")
 
     def conv2d():
-        base = Given(layer, draw.integers(0, 2**31), "Conv2d", 3, 5, (3, 2), padding=1)
+        base = Given(layer, draw.integers(0, 2**31), "Conv2d", 3, 5, (3, 2), 2, padding=1)
         return base, draw.normal(2, 3, 6, 7, dtype="float64")
 
     def seed():
@@ -493,6 +519,7 @@ def _(draw: Draw):
     yield Case("linear", (*linear(), 2, 6.0, seed()), **more)
     yield Case("sound", (*conv1d(), 2, 3.0, seed()), **more)
     yield Case("images", (*conv2d(), 3, 1.5, seed()), **more)
+    yield Case("as it comes", (*linear(), None, None, seed()), **more)
     more = {"driver": beginning, "group": "start", "picture": "none"}
     yield Case("at the start, linear", (*linear(), 2, 4.0), **more)
     yield Case("at the start, images", (*conv2d(), 2, 4.0), **more)
@@ -545,9 +572,11 @@ def decide(answer, rows, options):
 @generalisation_gap.cases
 def _(draw: Draw):
     def case(name, group, val, near, **options):
-        """val: ranks of the validation losses; near: 1 where samples are new, 0 for copies."""
+        """val: ranks of the validation losses; near: 1 where samples are new, 0 for copies, else
+        the ratio itself."""
         levels = sorted(draw.uniform(0.2, 0.8, max(val) + 1, dtype="float64").tolist())
-        ratios = [draw.uniform(0.93, 1.2) if v == 1 else draw.uniform(0.2, 0.8) for v in near]
+        bounds = {1: (0.93, 1.2), 0: (0.2, 0.8)}
+        ratios = [draw.uniform(*bounds[v]) if v in bounds else v for v in near]
         # Training losses fall to the end, but for some noise: their lowest is not the first.
         train = [0.19 - 0.01 * i + draw.uniform(0.0, 0.004) for i in range(len(val))]
         args = (train, [levels[v] for v in val], ratios), options
@@ -566,4 +595,5 @@ def _(draw: Draw):
     yield case("copies for one look", "copies", (4, 2, 3, 1, 0), (1, 1, 0, 1, 1))
     yield case("copies from the start", "copies", (2, 1, 0), (0, 1, 1))
     yield case("copies, by a looser limit", "copies", (3, 2, 1, 0), (1, 0, 1, 0), copies=0.1)
+    yield case("just at the limit", "copies", (3, 2, 1, 0), (1, 0.75, 1, 1), copies=0.75)
     yield case("copies, by a stricter limit", "copies", (3, 2, 1, 0), (1, 1, 1, 1), copies=1.3)

@@ -567,10 +567,10 @@ def codes(answer, channels, seed, x, other):
         return found | {"set again": codec.scale.clone()}
 
 
-def trained(answer, channels, seed, x, steps, batch, lr, generator):
+def trained(answer, channels, seed, x, steps, generator, options):
     """Losses and codes after a few steps, and what is left of the generator."""
     codec = made_codec(answer, channels, seed)
-    losses = codec.fit(x, steps, generator, batch, lr)
+    losses = codec.fit(x, steps, generator, **options)
     with torch.no_grad():
         z = codec.encode(x)
     return {
@@ -602,9 +602,14 @@ def _(draw: Draw):
                driver=codes, tol=near)  # fmt: skip
     yield Case("two channels", ((2, 2, 3), seed + 1, images(5, 2), images(3, 2)),
                group="codes and scale", driver=codes, tol=near)  # fmt: skip
-    args = ((1, 2, 4), seed + 2, images(9), 4, 3, 0.01, draw.seed())
+    yield Case("as it comes", ((), seed + 5, images(3), images(2)), group="codes and scale",
+               driver=codes, tol=near)  # fmt: skip
+    args = ((1, 2, 4), seed + 2, images(9), 4, draw.seed(), {"batch": 3, "lr": 0.01})
     yield Case("four steps", args, group="fit", driver=trained, tol=Tol(1e-5, 1e-5))
-    args = ((1, 2, 3), seed + 3, images(5), 1, 8, 0.02, draw.seed())
+    args = ((1, 2, 3), seed + 3, images(5), 1, draw.seed(), {"batch": 8, "lr": 0.02})
     yield Case("one step, a large batch", args, group="fit", driver=trained, tol=Tol(1e-5, 1e-5))
+    args = ((1, 2, 3), seed + 6, images(5), 3, draw.seed(), {})
+    yield Case("a batch and a rate as they come", args, group="fit", driver=trained,
+               tol=Tol(1e-5, 1e-5))  # fmt: skip
     yield Case("a file", ((1, 3, 4), seed + 4, images(7)), group="kept with the weights",
                driver=saved, tol=near)  # fmt: skip

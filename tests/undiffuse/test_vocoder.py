@@ -243,7 +243,7 @@ def test_pieces_are_cut_from_flat_sounds_with_their_mels():
 
 
 def test_recipes_make_vocoders_and_checkpoints_keep_them(tmp_path):
-    recipe = recipes.load("vocoder")
+    recipe = recipes.load("vocoder-waves")
     assert recipe.source.kind == "vocoder"
     net = recipe.make_network((1, 2048))
     assert isinstance(net, MelVocoder) and net.config["patch"] == 16

@@ -582,10 +582,10 @@ def _evaluate(module, inputs):
     module.eval()
 
 
-def _stop_norms(model, hold=True, partly=False):
+def _stop_norms(model, hold=True, partly=False, kind=nn.BatchNorm1d):
     for module in model.modules():
         own = [p.requires_grad for p in module.parameters(recurse=False)]
-        if isinstance(module, nn.BatchNorm1d) and not (all(own) if partly else any(own)):
+        if isinstance(module, kind) and own and not (all(own) if partly else any(own)):
             module.eval()
             if hold:
                 module.register_forward_pre_hook(_evaluate)
@@ -710,6 +710,18 @@ def freeze(model, patterns):
     frozen = _matched(model, patterns)
     _stop(frozen)
     _stop_norms(model, partly=True)
+    return sum(p.numel() for p in frozen)
+
+
+@a_freeze.misconception(
+    "every-frozen-layer-stopped",
+    "Every frozen layer goes into evaluation mode. Only those that keep statistics have to: "
+    "another one may do in training what it is there for, such as drop or scale.",
+)
+def freeze(model, patterns):
+    frozen = _matched(model, patterns)
+    _stop(frozen)
+    _stop_norms(model, kind=nn.Module)
     return sum(p.numel() for p in frozen)
 
 
