@@ -161,7 +161,7 @@ def inpaint_step(
     # BEGIN SOLUTION
     (alpha, sigma), (alpha_then, sigma_then) = now, then
     ratio = alpha / alpha_then
-    missing = math.sqrt(max(0.0, sigma**2 - (ratio * sigma_then) ** 2))
+    missing = math.sqrt(sigma**2 - (ratio * sigma_then) ** 2)
     last = len(noises) - 1
     for i, (on_known, on_the_way) in enumerate(noises):
         kept = alpha_then * known + sigma_then * on_known
@@ -554,8 +554,7 @@ def posterior_guidance_step(
         off = (y - measure(x0)).flatten(1)
         misfit = torch.linalg.vector_norm(off, dim=1).sum()
         (gradient,) = torch.autograd.grad(misfit, at)
-    with torch.no_grad():
-        return step(x_t, x0.detach()) - scale * gradient
+    return step(x_t, x0.detach()) - scale * gradient
     # END SOLUTION
 
 
@@ -685,12 +684,12 @@ def repair_audio(
     away = torch.maximum(start - places, places - stop + 1).clamp(min=0)
     share = (1 - away / (fade + 1)).clamp(min=0).to(x.dtype)
     faded = (away > 0) & (away <= fade)
-    gain = torch.ones_like(x[:, :1, :1])
+    gain = 1.0
     if faded.any():
         wanted = x[..., faded].square().mean((1, 2), keepdim=True).sqrt()
         found = proposal[..., faded].square().mean((1, 2), keepdim=True).sqrt()
         heard = (wanted > 1e-6) & (found > 1e-6)
-        gain = torch.where(heard, wanted / found, gain)
+        gain = torch.where(heard, wanted / found, 1.0)
     known = torch.where(away > 0, x, torch.zeros_like(x))
     return (1 - share) * known + share * gain * proposal
     # END SOLUTION

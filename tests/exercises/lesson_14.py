@@ -441,13 +441,13 @@ def _(draw: Draw):
     start = draw.integers(14, 18)
     group = "seams"
     yield case("a gap in the middle", group, (1, 1, 48), start, start + 9, 5, [0.5], [0.4])
-    yield case("two channels, float64", group, (2, 2, 40), start, start + 6, 7, [0.5, 0.3],
+    yield case("two channels, float64", group, (2, 2, 40), start, start + 6, 6, [0.5, 0.3],
                [0.4, 0.5], dtype="float64")  # fmt: skip
     yield case("no fade", group, (2, 1, 30), start, start + 4, 0, [0.5, 0.3], [0.2, 0.9])
     group = "level"
     yield case("the proposal is too loud", group, (1, 1, 44), start, start + 12, 6, [0.1], [0.9])
-    yield case("each clip has its level", group, (3, 1, 40), start, start + 8, 4, [0.2, 0.8, 0.4],
-               [0.9, 0.1, 0.5])  # fmt: skip
+    yield case("each clip has its level", group, (3, 1, 40), start, start + 8, 4,
+               [0.002, 0.8, 0.4], [0.9, 0.1, 0.003])  # fmt: skip
     group = "edges"
     yield case("from the start on", group, (2, 1, 32), 0, 7, 5, [0.5, 0.3], [0.4, 0.8])
     yield case("up to the end", group, (1, 1, 32), 25, 32, 4, [0.5], [0.3])
