@@ -129,8 +129,10 @@ def test_a_hole_is_judged_where_it_is(monkeypatch):
     assert 0 < found["RMSE"] == found["RMSE of the mean"]
 
 
-def test_a_perfect_repair_has_no_error(monkeypatch):
+@pytest.mark.parametrize("gap", repair.GAPS)
+def test_a_perfect_repair_has_no_error(monkeypatch, gap):
     run = next(r for r in repair.runs("small") if r.data == "drums" and r.method == "Burg, 400")
+    run = replace(run, hole=gap)
     truth = repair._items(run)[0]
     monkeypatch.setattr(repair, "_sounds", lambda run, x, start, stop: [truth.clone()])
     found = repair.sound_errors(run)

@@ -178,7 +178,7 @@ def sound_errors(run: Repair) -> dict[str, Any]:
     holed[..., start:stop] = 0.0
     filled = _sounds(run, holed, start, stop)
     # Frames are centred; those less than half a frame away from the gap hold a part of it.
-    frames = slice((start - N_FFT // 2) // HOP + 1, (stop + N_FFT // 2 - 1) // HOP + 1)
+    frames = slice(max(0, (start - N_FFT // 2) // HOP + 1), (stop + N_FFT // 2 - 1) // HOP + 1)
     floor = N_FFT / 4 * 10 ** (HEARD / 20)
     true = stft_magnitude(x[:, 0], N_FFT, HOP)[..., frames]
 
