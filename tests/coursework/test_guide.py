@@ -37,6 +37,8 @@ def test_the_guide_from_top_to_bottom(run, tmp_path, monkeypatch):
     (tmp_path / "roster.csv").write_text("id,name\nu1,Ann Ada\nu2,Zoë Quint\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COURSE_ROOT", str(ROOT))
+    (rules,) = re.findall(r"^```toml\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.M | re.S)
+    (tmp_path / "class.toml").write_text(rules, encoding="utf-8")
     for words in commands():
         if words[0] == "grade":
             words += ["--workers", "1", "--allow-unisolated"]
@@ -45,7 +47,15 @@ def test_the_guide_from_top_to_bottom(run, tmp_path, monkeypatch):
         if words[:2] == ["marks", "questions"]:
             file = tmp_path / "questions.toml"
             file.write_text(file.read_text().replace("points = 0", "points = 2"))
-    made = {"feedback", "class.html", "class.csv", "for-school.csv", "marks.html", "marks.csv"}
+    made = {
+        "week-2.zip",
+        "feedback",
+        "class.html",
+        "class.csv",
+        "for-school.csv",
+        "marks.html",
+        "marks.csv",
+    }
     # Erasing has removed what named the student, and they can be made again.
     assert made - {p.name for p in tmp_path.iterdir()} <= {"marks.html"}
     assert "Zoë" not in everything(tmp_path).decode("utf-8", "replace")
