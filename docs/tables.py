@@ -47,14 +47,22 @@ def _at_docs(table: str) -> str:
     return re.sub(r"\]\((?!\w+:)", "](../", table)
 
 
-def _linked(table: str) -> str:
-    """The last column of the table of claims, which lists lessons, with links."""
-    rows = table.split("\n")
-    for i, row in enumerate(rows[2:], 2):
-        head, where = row.rstrip(" |").rsplit("|", 1)
+def claim_sections(table: str) -> str:
+    """The README's table of claims as sections: its verdicts are too long for a phone's table.
+
+    A row is | number | claim | verdicts | seeds | lessons |, the verdicts divided by <br>.
+    """
+    out = []
+    for row in table.split("\n")[2:]:
+        number, claim, verdicts, seeds, where = (
+            c.strip() for c in row.removeprefix("|").removesuffix("|").split("|")
+        )
         links = ", ".join(lesson_link(n.strip()) for n in where.split(","))
-        rows[i] = f"{head}| {links} |"
-    return "\n".join(rows)
+        out.append(f"## {number} · {claim}\n")
+        out += [f"- {verdict}" for verdict in verdicts.split("<br>")]
+        counted = f" Seeds of each: {seeds}." if seeds else ""
+        out.append(f"\nLessons that measure it: {links}.{counted}\n")
+    return "\n".join(out)
 
 
 def filled(text: str) -> str:
@@ -64,7 +72,7 @@ def filled(text: str) -> str:
     """
     makers = {
         "lessons": lambda: _at_docs(readme().lesson_table()),
-        "claims": lambda: _linked(readme().verdict_table()),
+        "claims": lambda: claim_sections(readme().verdict_table()),
         "checkpoints": lambda: _at_docs(readme().checkpoint_table()),
         "exits": lambda: readme().exit_table(),
         "symbols": symbol_table,

@@ -141,6 +141,16 @@ def test_docstrings_keep_their_words_and_lose_no_star():
     assert "::\n\n    table  of\n    words  set" in rst and "Last \\|bar\\|." in rst
 
 
+def test_claims_become_sections():
+    table = "| | claim | verdict | seeds | lesson |\n|---|---|---|---|---|\n"
+    row = "| C1 | It matters. | true: a<br>false: b | 3, 5 | 00, 99 |\n"
+    text = tables.claim_sections((table + row).rstrip("\n"))
+    assert text.startswith("## C1 · It matters.\n\n- true: a\n- false: b\n")
+    assert "[00](../lessons/00_what_is_diffusion.ipynb), 99." in text and "3, 5." in text
+    unmeasured = tables.claim_sections(table + "| C3 | Only images. | not measured yet |  | 11 |")
+    assert "- not measured yet" in unmeasured and "Seeds" not in unmeasured
+
+
 def test_symbols_are_used_where_the_table_says():
     course = config.load(ROOT)
     known = {s.number: s for s in build.sources(course)}
