@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d}
+TIME_SCALE = 1000.0  # networks are told t in [0, 1]; ``timestep_embedding`` was made for steps
 
 
 def timestep_embedding(t: torch.Tensor, dim: int, max_period: float = 10000.0) -> torch.Tensor:
@@ -258,6 +259,26 @@ class FactoredConditioner(nn.Module):
             found.append(rows(torch.where(none, n, rest % n)))
             rest = rest // n
         return torch.stack(found).sum(0)
+
+
+def embed_time_and_class(
+    network: Any, x: torch.Tensor, t: Any, cond: torch.Tensor | None, waves: int
+) -> torch.Tensor:
+    """(B, emb_dim) for x (B, ...): time, plus the class where ``network`` knows classes.
+
+    network: has ``time_mlp``, of ``waves`` numbers, ``conditioner`` or None, and ``null``. t: a
+    number or (B,), in [0, 1]. cond: (B,) labels; None means the null label. Raises ValueError for
+    labels where the network knows none.
+    """
+    time = torch.as_tensor(t, device=x.device).to(torch.float32).expand(len(x))
+    emb = network.time_mlp(timestep_embedding(TIME_SCALE * time, waves).to(x.dtype))
+    if network.conditioner is None:
+        if cond is not None:
+            raise ValueError("this network was built without classes, and got labels")
+        return emb
+    if cond is None:
+        cond = torch.full((len(x),), network.null, device=x.device)
+    return emb + network.conditioner(cond)
 
 
 class PatchStem(nn.Module):

@@ -7,6 +7,7 @@ weights and text, nothing that runs.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -68,6 +69,22 @@ def names() -> list[str]:
     """The shipped checkpoints (classifiers, which lie beside them, are not among these)."""
     found = (p.stem for p in folder().glob("*.safetensors"))
     return sorted(name for name in found if not name.endswith("_classifier"))
+
+
+def quality(name: str) -> dict[str, Any] | None:
+    """What was measured of a shipped checkpoint: ``quality`` of its NAME.json, as its card has it.
+
+    None where there is no such checkpoint, nothing is recorded of it, or what is recorded was
+    measured of other weights.
+    """
+    path = folder() / f"{name}.safetensors"
+    try:
+        told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        found, wanted = told["quality"], told["sha256"]
+        same = hashlib.sha256(path.read_bytes()).hexdigest() == wanted
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if same and isinstance(found, dict) else None
 
 
 def save(

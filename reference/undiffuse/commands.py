@@ -73,6 +73,10 @@ def find_device(name: str) -> str:
         raise CommandError(f"device is auto, {', '.join(has)} or cuda:N, not {name!r}", USAGE)
     if not has[kind]:
         raise CommandError(f"torch finds no {kind} here; leave --device out, or use cpu", USAGE)
+    if name.startswith("cuda:"):
+        there = torch.cuda.device_count()
+        if name.removeprefix("cuda:") not in map(str, range(there)):
+            raise CommandError(f"there is no {name} here, but cuda:0 to cuda:{there - 1}", USAGE)
     return name
 
 
@@ -96,6 +100,12 @@ def train(
         float | None, typer.Option(help="As many steps as fit into this time.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="In place of the recipe's steps.")] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(
+            help="Batches go through the network in so many parts: the same steps, less memory."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "auto",
     save_every: Annotated[
         float, typer.Option(min=0, help="Seconds between states on disk, should the power fail.")
@@ -109,8 +119,8 @@ def train(
     The run's folder gets state.pt (what is needed to go on), log.jsonl, samples where the recipe
     says sample_every, and at the end
     NAME.safetensors, which `course sample` reads, and curves.png. Ctrl-C saves and stops; the same
-    command goes on, to the same weights. Several processes share each batch: torchrun
-    --nproc-per-node 2 -m coursework train NAME.
+    command goes on, to the same weights. Several processes share each batch, on CPUs or each on a
+    GPU of its own: torchrun --nproc-per-node 2 -m coursework train NAME.
 
     Example: course train lesson05 --out runs/lesson05
     """
@@ -118,9 +128,11 @@ def train(
 
     from undiffuse import checkpoints, recipes, team, trainer
 
-    with told("lower batch in the recipe, or the network's channels"):
+    parts = 2 * (accumulate or 1)
+    less = f"--accumulate {parts} makes the same steps in less memory"
+    with told(f"lower batch in the recipe, or the network's size; {less}"):
         chosen = recipes.load(recipe)
-        changes: dict[str, Any] = {}
+        changes: dict[str, Any] = {} if accumulate is None else {"accumulate": accumulate}
         if steps is not None:
             changes = {"steps": steps, "seconds": 0.0}
         if seconds is not None:
@@ -136,7 +148,8 @@ def train(
         folder = out or Path("runs") / chosen.name
         file = folder / f"{chosen.name}.safetensors"
         where = find_device(device)
-        leads = team.join(where).leads
+        joined = team.join(where)
+        leads, size = joined.leads, joined.size
         options = {"folder": folder, "device": where, "save_every": save_every}
         if chosen.validate_every:
             options["validation"] = take("validation")
@@ -160,8 +173,14 @@ def train(
         finally:
             team.leave()
         keep(run, file)
+        machine = trainer.facts(run, where)["machine"]
     if leads:
-        typer.echo(f"{file}: {run.steps} steps in {run.seconds:.0f} s; see curves.png beside it")
+        pace = f"{trainer.samples_per_second(run):,.0f} {'images' if x.ndim == 4 else 'sounds'}"
+        shared = f" by {size} processes" if size > 1 else ""
+        typer.echo(
+            f"{file}: {run.steps} steps in {run.seconds:.0f} s{shared}, {pace} a second on "
+            f"{machine}; see curves.png beside it"
+        )
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch import nn
 from undiffuse import wavenets
 from undiffuse.affine import AMOUNTS
 from undiffuse.data import folder as data_folder
+from undiffuse.dit import DiT
 from undiffuse.optim import OPTIMIZERS
 from undiffuse.presets import preset
 from undiffuse.schedules import Schedule, cosine_schedule, flow_schedule, linear_schedule
@@ -32,16 +33,19 @@ SCHEDULES = {
     "sigmoid": _sigmoid,
     "flow": flow_schedule,
 }
+OCTAVE = 12  # semitones
 DESIGNS = {
     "unet": UNet,
     "wavenet": wavenets.WaveNet1d,
     "vocoder": MelVocoder,
     "spectral": SpectralVocoder,
+    "dit": DiT,
 }
 DATA = tuple(SOURCES)
-PREDICTIONS = ("eps", "x0", "v")
+PREDICTIONS = ("eps", "x0", "v", "flow")
 WEIGHTS = ("uniform", "min-snr")
-PRECISIONS = ("auto", "float32", "bfloat16")
+TIMES = ("uniform", "logit-normal")
+PRECISIONS = ("auto", "float32", "bfloat16", "float64")
 DISTILLED = ("progressive", "consistency")
 
 
@@ -59,22 +63,26 @@ class Recipe:
 
     name: of the run and its checkpoint. data: one of ``sources.SOURCES``, such as "digits" or
     "drums"; n: the first n samples of the training split, None for all. network: arguments of
-    ``unet.UNet`` or, with ``design``, of ``wavenets.WaveNet1d`` ("wavenet") or
+    ``unet.UNet`` or, with ``design``, of ``dit.DiT`` ("dit"), ``wavenets.WaveNet1d`` ("wavenet") or
     ``vocoder.MelVocoder`` ("vocoder") or ``spectral_vocoder.SpectralVocoder`` ("spectral"); or
-    ``preset``, one of ``presets`` or of ``wavenets.PRESETS``, with changes to it.
-    schedule, schedule_options: the
-    forward process. prediction: eps, x0 or v. weight: "uniform" (the plain loss of the prediction)
-    or "min-snr". middle: how much more often noise levels in the middle are trained
-    (``training.sample_times``). optimizer: "adamw", or "muon" (``optim``). steps, batch, lr,
-    warmup, final_lr, weight_decay, clip: as named. ema: decay of the averaged weights. drop_labels:
-    share of labels dropped for guidance. guidance: scale with which its samples are drawn where
-    nothing else is asked for; 1 is none. guidance_interval: the times, [lo, hi] in [0, 1], between
-    which they are guided (``guidance.guidance_interval``). shift, flip: augmentation of images
-    (``training.augment``). shift, gain, polarity: of sound (``sound.augment_audio``): at most so
-    many samples later and so many dB quieter, and whether it may be turned upside down. scale: the
-    network learns scale * x, and ``draw.draw`` divides by it again. A schedule that is made for
-    data of about unit variance, as images are, drowns quiet ones for most of its times (Chen 2023,
-    "On the importance of noise scheduling", input scaling); scaling by c moves log SNR by 2 log c.
+    ``preset``, one of ``presets`` or of ``wavenets.PRESETS``, with changes to it. schedule,
+    schedule_options: the forward process. prediction: eps, x0, v or flow. weight: "uniform" (the
+    plain loss of the prediction) or "min-snr". times: "uniform", of which middle says how much more
+    often noise levels in the middle are trained (``training.sample_times``); or "logit-normal", of
+    ``times_mean`` and ``times_std`` (``training.logit_normal_t``). optimizer: "adamw", or "muon"
+    (``optim``). steps, batch, lr, warmup, final_lr, weight_decay, clip: as named. accumulate: in
+    how many parts a batch goes through the network, one after the other, before the step: the same
+    step but for rounding (and dropout's draws), in less memory. ema: decay of the averaged weights.
+    drop_labels: share of labels dropped for guidance. guidance: scale with which its samples are
+    drawn where nothing else is asked for; 1 is none. guidance_interval: the times, [lo, hi] in [0,
+    1], between which they are guided (``guidance.guidance_interval``). shift, flip: augmentation of
+    images (``training.augment``). shift, gain, polarity: of sound (``sound.augment_audio``): at
+    most so many samples later and so many dB quieter, and whether it may be turned upside down.
+    transpose: notes are also learned at keys so many semitones higher
+    (``sources.with_transposed``). scale: the network learns scale * x, and ``draw.draw`` divides by
+    it again. A schedule that is made for data of about unit variance, as images are, drowns quiet
+    ones for most of its times (Chen 2023, "On the importance of noise scheduling", input scaling);
+    scaling by c moves log SNR by 2 log c.
     init: a checkpoint to begin from, by name or path, with the same network, schedule, prediction
     and scale; "" is none. freeze: patterns of parameters that do not learn (``finetune.freeze``).
     lora: if above 0, only additions of this rank learn, and what tells classes
@@ -84,7 +92,8 @@ class Recipe:
     seconds: if above 0, ``steps`` is replaced by what the machine does in this time.
     validate_every, sample_every: steps between looks at the validation loss by noise level, and at
     samples; 0 for never; they change nothing in the run. precision: "float32", "bfloat16" (the
-    network alone, by autocast) or "auto", which is bfloat16 on CUDA and float32 elsewhere.
+    network alone, by autocast), "float64", to compare runs, or "auto", which is bfloat16 on a GPU
+    of CUDA that computes in it, and float32 elsewhere.
     distilled: of a network that learnt from another one's samples, not from data: the teacher's
     name, the method ("progressive", "consistency"), the calls that it makes, and what else is told;
     ``distillation`` fills it in, and ``draw.draw`` goes by it.
@@ -100,10 +109,14 @@ class Recipe:
     prediction: str = "v"
     weight: str = "uniform"
     middle: float = 0.0
+    times: str = "uniform"
+    times_mean: float = 0.0
+    times_std: float = 1.0
     optimizer: str = "adamw"
     steps: int = 1000
     seconds: float = 0.0
     batch: int = 64
+    accumulate: int = 1
     lr: float = 1e-3
     final_lr: float = 0.0
     warmup: int = 50
@@ -117,6 +130,7 @@ class Recipe:
     flip: bool = False
     gain: float = 0.0
     polarity: bool = False
+    transpose: tuple[int, ...] = ()
     scale: float = 1.0
     init: str = ""
     freeze: tuple[str, ...] = ()
@@ -136,25 +150,29 @@ class Recipe:
             ("schedule", tuple(SCHEDULES)),
             ("prediction", PREDICTIONS),
             ("weight", WEIGHTS),
+            ("times", TIMES),
             ("optimizer", OPTIMIZERS),
             ("precision", PRECISIONS),
         ):
             value = getattr(self, key)
             if value not in known:
                 raise RecipeError(f"{key} = {value!r}; it may be {', '.join(known)}")
-        for key, least in (("steps", 1), ("batch", 1), ("warmup", 0), ("shift", 0), ("seed", 0),
-                           ("lora", 0)):  # fmt: skip
-            self._number(key, least, whole=True)
+        for key in ("steps", "batch", "accumulate"):
+            self._number(key, 1, whole=True)
+        for key in ("warmup", "shift", "seed", "lora"):
+            self._number(key, 0, whole=True)
         for key in ("validate_every", "sample_every"):
             self._number(key, 0, whole=True)
         if self.n is not None:
             self._number("n", 1, whole=True)
+        self._number("times_mean", -math.inf)
         for key in ("seconds", "final_lr", "weight_decay", "clip", "guidance", "gain"):
             self._number(key, 0)
         for key, range_, fits in (
             ("lr", "above 0 and below 1", lambda v: 0 < v < 1),
             ("ema", "in [0, 1)", lambda v: 0 <= v < 1),
             ("middle", "in [0, 1)", lambda v: 0 <= v < 1),
+            ("times_std", "above 0, and finite,", lambda v: 0 < v < math.inf),
             ("drop_labels", "in [0, 1]", lambda v: 0 <= v <= 1),
             ("affine_share", "in [0, 1]", lambda v: 0 <= v <= 1),
             ("scale", "above 0, and finite,", lambda v: 0 < v < math.inf),
@@ -162,7 +180,14 @@ class Recipe:
             self._number(key, 0)
             if not fits(getattr(self, key)):
                 raise RecipeError(f"{key} = {getattr(self, key)!r}; a number {range_} is wanted")
+        if not math.isfinite(self.times_mean):
+            raise RecipeError(f"times_mean = {self.times_mean!r}; a finite number is wanted")
+        if self.times != "uniform" and self.middle:
+            raise RecipeError(f"middle is for uniform times, and times is {self.times!r}")
         object.__setattr__(self, "guidance_interval", _times(self.guidance_interval))
+        object.__setattr__(self, "transpose", _semitones(self.transpose))
+        if self.transpose and not self.source.factors:
+            raise RecipeError(f"transpose is for sounds with a key, and {self.data} has none")
         if self.flip and self.source.kind != "image":
             raise RecipeError(f"flip = true is for images, and {self.data} is sound")
         for key in ("gain", "polarity"):
@@ -230,7 +255,7 @@ class Recipe:
             return wavenets.WaveNet1d(in_channels=shape[0], **options)
         if self.affine_told:
             options["augmentation"] = len(AMOUNTS)
-        return UNet(in_channels=shape[0], dims=len(shape) - 1, **options)
+        return DESIGNS[design](in_channels=shape[0], dims=len(shape) - 1, **options)
 
     @property
     def source(self) -> Source:
@@ -269,6 +294,17 @@ def _times(given: Any) -> tuple[float, float]:
             f"guidance_interval = {given!r}; two times are wanted, [lo, hi] with 0 <= lo < hi <= 1"
         )
     return lo, hi
+
+
+def _semitones(given: Any) -> tuple[int, ...]:
+    """Whole numbers other than 0, each once."""
+    fits = isinstance(given, list | tuple) and len(set(given)) == len(given)
+    if not fits or not all(type(k) is int and k and abs(k) <= OCTAVE for k in given):
+        raise RecipeError(
+            f"transpose = {given!r}; whole numbers of semitones are wanted, from {-OCTAVE} to "
+            f"{OCTAVE}, without 0, each once"
+        )
+    return tuple(given)
 
 
 def _refuse_unknown(given: Any, known: Iterable[str] | None, where: str) -> None:

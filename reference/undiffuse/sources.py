@@ -10,7 +10,7 @@ unpack it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,8 +34,9 @@ class Source:
     "vocoder" (what lets mels be heard: flat sounds (N, 1, L) with the mel of each, (N, n_mels,
     frames), for a label, or what smooth spectra lack, with these: ``spectral_vocoder``).
     classes: how many labels there are; factors: the sizes of what a label is packed from, if it is.
-    rate: of the sound, Hz. judge: which classifier judges it. stored: its name in ``data.sets()``,
-    "" for one that does not come with the course.
+    rate: of the sound, Hz. judge: which classifier judges it, "" for none. stored: its name in
+    ``data.sets()``, "" for one that does not come with the course; then fetched is its name in
+    ``downloads.SETS``.
     """
 
     name: str
@@ -46,12 +47,13 @@ class Source:
     judge: str = ""
     stored: str = ""
     factors: tuple[int, ...] | None = None
+    fetched: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
         """What the classes are called; of notes, the families."""
         if not self.stored:
-            return downloads.SETS["fsdd"].classes
+            return downloads.SETS[self.fetched].classes
         return tuple(data.manifest()["sets"][self.stored]["classes"])
 
     def judged(self, labels: torch.Tensor) -> torch.Tensor:
@@ -78,6 +80,27 @@ def note_labels(family: torch.Tensor, midi: torch.Tensor) -> torch.Tensor:
 def note_parts(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(family, midi), both (N,) int64, of labels (N,) made by ``note_labels``."""
     return labels // KEYS, labels % KEYS + LOWEST_KEY
+
+
+def with_transposed(
+    x: torch.Tensor, labels: torch.Tensor, semitones: Sequence[int], rate: int = 8000
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Notes (N, 1, L) with labels (N,), and after them the same played at other keys.
+
+    For each of ``semitones``, all notes that stay within the keys of the set are resampled so that
+    they sound so much higher (and shorter: silence follows), or lower (and are cut at L), and
+    labelled accordingly. Within 1 cent.
+    """
+    from undiffuse.resampling import resample
+
+    family, midi = note_parts(labels)
+    all_x, all_labels = [x], [labels]
+    for k in semitones:
+        fits = (midi + k >= LOWEST_KEY) & (midi + k < LOWEST_KEY + KEYS)
+        made = resample(x[fits], rate, round(rate * 2 ** (-k / 12)))[..., : x.shape[-1]]
+        all_x.append(torch.nn.functional.pad(made, (0, x.shape[-1] - made.shape[-1])))
+        all_labels.append(note_labels(family[fits], midi[fits] + k))
+    return torch.cat(all_x).clamp(-1, 1), torch.cat(all_labels)
 
 
 def parse_label(text: str, source: Source) -> int:
@@ -170,10 +193,11 @@ SOURCES = {
         Source(
             "notes", _notes, "sound", FAMILIES * KEYS, 8000, "notes", "notes8k", (FAMILIES, KEYS)
         ),
-        Source("fsdd", downloads.fsdd, "sound", 10, 8000, "fsdd"),
-        Source("fsdd-vocoder", _fsdd_vocoder, "vocoder", 0, 8000),
-        Source("fsdd-spectra", _fsdd_spectra, "vocoder", 0, 8000),
-        Source("fsdd-mel", _fsdd_mel, "mel", 10, 8000, "fsdd"),
+        Source("fsdd", downloads.fsdd, "sound", 10, 8000, "fsdd", fetched="fsdd"),
+        Source("fsdd-vocoder", _fsdd_vocoder, "vocoder", 0, 8000, fetched="fsdd"),
+        Source("fsdd-spectra", _fsdd_spectra, "vocoder", 0, 8000, fetched="fsdd"),
+        Source("fsdd-mel", _fsdd_mel, "mel", 10, 8000, "fsdd", fetched="fsdd"),
+        Source("cifar10", downloads.cifar10, "image", 10, fetched="cifar10"),
     )
 }
 

@@ -18,12 +18,10 @@ from undiffuse.blocks import (
     ResBlock,
     SelfAttention,
     Upsample,
+    embed_time_and_class,
     group_norm,
-    timestep_embedding,
     zero_init_,
 )
-
-TIME_SCALE = 1000.0
 
 
 class UNet(nn.Module):
@@ -149,14 +147,7 @@ class UNet(nn.Module):
         augmentation: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(B, emb_dim): time, plus class and augmentation where the network knows them."""
-        time = torch.as_tensor(t, device=x.device).to(torch.float32).expand(len(x))
-        emb = self.time_mlp(timestep_embedding(TIME_SCALE * time, self.time_dim).to(x.dtype))
-        if self.conditioner is not None:
-            if cond is None:
-                cond = torch.full((len(x),), self.null, device=x.device)
-            emb = emb + self.conditioner(cond)
-        elif cond is not None:
-            raise ValueError("this network was built without classes, and got labels")
+        emb = embed_time_and_class(self, x, t, cond, self.time_dim)
         if augmentation is not None:
             if self.augmentation is None:
                 raise ValueError("this network was built without augmentation, and is told of some")

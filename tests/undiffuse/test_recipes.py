@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from undiffuse import recipes
-from undiffuse.recipes import RecipeError, RecipeNotFound
+from undiffuse.recipes import RecipeNotFound
 
 SHIPPED = Path(__file__).parents[2] / "data" / "recipes"
 
@@ -20,17 +20,21 @@ def test_shipped_recipes_can_be_read(path):
     "entry, near", [("learning_rates", ""), ("bacth", "batch"), ("warm_up", "warmup")]
 )
 def test_unknown_entry_suggests_the_nearest(entry, near):
-    with pytest.raises(RecipeError, match=f"unknown entry '{entry}'") as error:
+    with pytest.raises(recipes.RecipeError, match=f"unknown entry '{entry}'") as error:
         recipes.from_dict({"name": "a", entry: 1})
     assert not near or f"did you mean {near}?" in str(error.value)
 
 
 def test_unknown_entry_of_the_network_or_schedule():
-    with pytest.raises(RecipeError, match=r"network has .* 'chanels'; did you mean channels"):
+    with pytest.raises(
+        recipes.RecipeError, match=r"network has .* 'chanels'; did you mean channels"
+    ):
         recipes.from_dict({"name": "a", "network": {"chanels": [8]}})
-    with pytest.raises(RecipeError, match=r"schedule_options has .* 'tao'; did you mean tau"):
+    with pytest.raises(
+        recipes.RecipeError, match=r"schedule_options has .* 'tao'; did you mean tau"
+    ):
         recipes.from_dict({"name": "a", "schedule": "sigmoid", "schedule_options": {"tao": 2}})
-    with pytest.raises(RecipeError, match="in_channels"):
+    with pytest.raises(recipes.RecipeError, match="in_channels"):
         recipes.from_dict({"name": "a", "network": {"in_channels": 3}})
 
 
@@ -42,18 +46,20 @@ def test_unknown_entry_of_the_network_or_schedule():
         ("lr", "fast"), ("ema", 1.0), ("drop_labels", 1.2), ("warmup", -1), ("clip", -1.0),
         ("seconds", "long"), ("shift", 1.5), ("n", 0), ("network", [8, 16]), ("seed", "a"),
         ("lr", float("nan")), ("validate_every", -1), ("sample_every", 1.5), ("precision", "half"),
+        ("accumulate", 0), ("times", "normal"), ("times_std", 0.0), ("times_mean", float("inf")),
         ("guidance_interval", [0.8, 0.2]), ("guidance_interval", [0, 1.5]),
-        ("guidance_interval", 0.5), ("guidance_interval", ["a", "b"]),
+        ("transpose", [2]), ("transpose", 3), ("guidance_interval", 0.5),
+        ("guidance_interval", ["a", "b"]),
         ("guidance_interval", [float("nan"), 1]), ("guidance_interval", [0, 0.5, 1]),
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_named(key, value):
-    with pytest.raises(RecipeError, match=key):
+    with pytest.raises(recipes.RecipeError, match=key):
         recipes.from_dict({"name": "a", key: value})
 
 
 def test_no_name():
-    with pytest.raises(RecipeError, match="no name"):
+    with pytest.raises(recipes.RecipeError, match="no name"):
         recipes.from_dict({})
 
 
@@ -65,10 +71,10 @@ def test_files_that_are_missing_or_no_toml(tmp_path):
     assert recipes.load("lesson05") == recipes.load(SHIPPED / "lesson05.toml")
     path = tmp_path / "broken.toml"
     path.write_text("lr = = 3")
-    with pytest.raises(RecipeError, match="not valid TOML"):
+    with pytest.raises(recipes.RecipeError, match="not valid TOML"):
         recipes.load(path)
     path.write_text("lrr = 3")
-    with pytest.raises(RecipeError, match=r"broken.toml has an unknown entry 'lrr'"):
+    with pytest.raises(recipes.RecipeError, match=r"broken.toml has an unknown entry 'lrr'"):
         recipes.load(path)
 
 
@@ -92,7 +98,7 @@ def test_name_from_the_file_and_back_as_plain_data(tmp_path):
     ],
 )
 def test_entries_that_do_not_go_together(entries, says):
-    with pytest.raises(RecipeError, match=says):
+    with pytest.raises(recipes.RecipeError, match=says):
         recipes.from_dict({"name": "a", **entries})
 
 
@@ -102,3 +108,12 @@ def test_presets_of_wavenets_are_written_out():
     )
     assert recipe.network["design"] == "wavenet" and recipe.network["channels"] == 8
     assert recipe.make_network((1, 64)).null == 8
+
+
+def test_transpose_is_for_notes():
+    assert recipes.Recipe(name="n", data="notes", transpose=[-2, 3]).transpose == (-2, 3)
+    for wrong in ([0], [1, 1], [13], [1.0], "12", True):
+        with pytest.raises(recipes.RecipeError, match="whole numbers of semitones"):
+            recipes.Recipe(name="n", data="notes", transpose=wrong)
+    with pytest.raises(recipes.RecipeError, match="sounds with a key, and drums has none"):
+        recipes.Recipe(name="n", data="drums", transpose=[2])

@@ -6,6 +6,7 @@ import torch
 from undiffuse import _fsdd, data, downloads, sources, trainer, transforms
 from undiffuse.blocks import FactoredConditioner
 from undiffuse.recipes import Recipe
+from undiffuse.sound_metrics import pitch_error_cents
 from undiffuse.unet import UNet
 
 
@@ -147,3 +148,18 @@ def test_a_silent_mel_is_silent():
     x = sources.sounds_of(mels, torch.Generator().manual_seed(0), iterations=3)
     assert x.shape == (2, 1, 8192) and x.abs().max() < 1e-4
     assert transforms.log_mel_to_model_range(torch.tensor([transforms.LOW])).item() == -1
+
+
+def test_transposed_notes_sound_as_their_labels_say():
+    x, labels = sources.source("notes").take("train", 24)
+    got, told = sources.with_transposed(x, labels, (-3, 2))
+    midi = sources.note_parts(labels)[1]
+    assert torch.equal(got[:24], x) and torch.equal(told[:24], labels)
+    wanted = torch.cat([midi, (midi - 3)[midi - 3 >= 24], (midi + 2)[midi + 2 <= 108]])
+    assert torch.equal(sources.note_parts(told)[1], wanted)
+    assert got.shape == (len(wanted), 1, x.shape[-1]) and float(got.abs().max()) <= 1
+    keys = wanted[24:]
+    rows = keys <= 100
+    was = pitch_error_cents(x[:, 0], midi, 8000).abs().median()
+    now = pitch_error_cents(got[24:][rows][:, 0], keys[rows], 8000).abs().median()
+    assert float(now) < max(25.0, 2 * float(was))
