@@ -47,16 +47,6 @@ def _at_docs(table: str) -> str:
     return re.sub(r"\]\((?!\w+:)", "](../", table)
 
 
-def _linked(table: str) -> str:
-    """The last column of the table of claims, which lists lessons, with links."""
-    rows = table.split("\n")
-    for i, row in enumerate(rows[2:], 2):
-        head, where = row.rstrip(" |").rsplit("|", 1)
-        links = ", ".join(lesson_link(n.strip()) for n in where.split(","))
-        rows[i] = f"{head}| {links} |"
-    return "\n".join(rows)
-
-
 def filled(text: str) -> str:
     """``text`` with each line ``<!-- table: NAME -->`` replaced by the table.
 
@@ -64,7 +54,7 @@ def filled(text: str) -> str:
     """
     makers = {
         "lessons": lambda: _at_docs(readme().lesson_table()),
-        "claims": lambda: _linked(readme().verdict_table()),
+        "claims": lambda: _at_docs(readme().verdicts.brief()),
         "checkpoints": lambda: _at_docs(readme().checkpoint_table()),
         "exits": lambda: readme().exit_table(),
         "symbols": symbol_table,
