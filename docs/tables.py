@@ -50,18 +50,23 @@ def _at_docs(table: str) -> str:
 def claim_sections(table: str) -> str:
     """The README's table of claims as sections: its verdicts are too long for a phone's table.
 
-    A row is | number | claim | verdicts | seeds | lessons |, the verdicts divided by <br>.
+    A row is | [number](link) | claim (where it is said) | verdicts | what would change it | lessons
+    and commands |; several verdicts or commands are divided by <br>.
     """
     out = []
     for row in table.split("\n")[2:]:
-        number, claim, verdicts, seeds, where = (
-            c.strip() for c in row.removeprefix("|").removesuffix("|").split("|")
-        )
-        links = ", ".join(lesson_link(n.strip()) for n in where.split(","))
-        out.append(f"## {number} · {claim}\n")
+        inside = row.removeprefix("|").removesuffix("|")
+        number, claim, verdicts, change, where = (c.strip() for c in re.split(r"(?<!\\)\|", inside))
+        name = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", number)
+        claim, said, sources = claim.partition(" (")
+        out.append(f"## {name} · {claim}\n")
+        if said:
+            out.append(f"Said by {sources.removesuffix(')')}.\n")
         out += [f"- {verdict}" for verdict in verdicts.split("<br>")]
-        counted = f" Seeds of each: {seeds}." if seeds else ""
-        out.append(f"\nLessons that measure it: {links}.{counted}\n")
+        links, *commands = where.split("<br>")
+        out.append(f"\nWhat would change it: {change}\n")
+        measured = f" Again by {', '.join(commands)}." if commands else ""
+        out.append(f"Lessons that measure it: {links}.{measured} Figures: {number}.\n")
     return "\n".join(out)
 
 
@@ -72,7 +77,7 @@ def filled(text: str) -> str:
     """
     makers = {
         "lessons": lambda: _at_docs(readme().lesson_table()),
-        "claims": lambda: claim_sections(readme().verdict_table()),
+        "claims": lambda: _at_docs(claim_sections(readme().verdicts.brief())),
         "checkpoints": lambda: _at_docs(readme().checkpoint_table()),
         "exits": lambda: readme().exit_table(),
         "symbols": symbol_table,

@@ -142,13 +142,20 @@ def test_docstrings_keep_their_words_and_lose_no_star():
 
 
 def test_claims_become_sections():
-    table = "| | claim | verdict | seeds | lesson |\n|---|---|---|---|---|\n"
-    row = "| C1 | It matters. | true: a<br>false: b | 3, 5 | 00, 99 |\n"
+    table = "| | claim | verdict | change | lesson |\n|---|---|---|---|---|\n"
+    row = (
+        "| [C1](data/r.md#c1) | It matters. ([a](https://a.org)) | true: a<br>false: \\|b\\| | "
+        "Time. | [00](l/00.ipynb), 99<br>`course experiment C1` |\n"
+    )
     text = tables.claim_sections((table + row).rstrip("\n"))
-    assert text.startswith("## C1 · It matters.\n\n- true: a\n- false: b\n")
-    assert "[00](../lessons/00_what_is_diffusion.ipynb), 99." in text and "3, 5." in text
-    unmeasured = tables.claim_sections(table + "| C3 | Only images. | not measured yet |  | 11 |")
-    assert "- not measured yet" in unmeasured and "Seeds" not in unmeasured
+    assert text.startswith(
+        "## C1 · It matters.\n\nSaid by [a](https://a.org).\n\n- true: a\n- false: \\|b\\|\n"
+    )
+    assert "What would change it: Time.\n" in text
+    assert "[00](l/00.ipynb), 99. Again by `course experiment C1`." in text
+    assert "Figures: [C1](data/r.md#c1)." in text
+    unmeasured = tables.claim_sections(table + "| C3 | Only images. | not measured yet | - | 11 |")
+    assert "- not measured yet" in unmeasured and "Again by" not in unmeasured
 
 
 def test_symbols_are_used_where_the_table_says():
