@@ -14,6 +14,8 @@ What lives here, from the bottom up:
 - ``subsets``, ``affine``, ``finetune``, ``stopping``: what helps where data are few
 - ``distillation``, ``consistency``: students that need few calls; ``latents``: diffusion on codes;
   ``costs``, ``quantising``: what a call costs, and weights of eight bits
+- ``text``: prompts as numbers and the network that reads them; ``drawings``: emoji with their
+  prompts; ``prompts``: asking with words; ``attributes``, ``prompt_judging``: was it drawn
 - ``results``: measured figures, shown and kept; ``experiments``: what measures claims, run by run
 
 Nothing is imported until it is used: ``import undiffuse`` costs no torch.

@@ -164,6 +164,46 @@ class SelfAttention(nn.Module):
         return x + self.proj(h.transpose(-1, -2).reshape(x.shape))
 
 
+def masked_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """Attention of q (B, heads, N, D) to k and v (B, heads, L, D) where mask (B, L) is True.
+
+    Vaswani et al. 2017, eq. 1. Where a sample has nothing to look at, zeros come back.
+    """
+    some = mask.any(1)[:, None]
+    allowed = (mask | ~some)[:, None, None, :]
+    h = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
+    return h * some[:, :, None, None].to(h.dtype)
+
+
+class CrossAttention(nn.Module):
+    """Every place of (B, C, ...) looks at the words of a prompt, beside a shortcut.
+
+    forward(x (B, C, ...), context (B, L, D), mask (B, L) bool, True where there is a word) -> x's
+    shape. Places ask (queries), words answer (keys, values), in ``heads`` heads; the projection
+    starts at zero. Without any word x comes back as it was. Rombach et al. 2022, section 3.3.
+    """
+
+    def __init__(self, channels: int, context_dim: int, heads: int = 4, dims: int = 2) -> None:
+        super().__init__()
+        if channels % heads:
+            raise ValueError(f"{channels} channels cannot be shared by {heads} heads")
+        self.heads = heads
+        self.norm = group_norm(channels)
+        self.q = CONV[dims](channels, channels, 1)
+        self.kv = nn.Linear(context_dim, 2 * channels)
+        self.proj = zero_init_(CONV[dims](channels, channels, 1, bias=False))
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        b, c = x.shape[:2]
+        split = (self.heads, c // self.heads)
+        q = self.q(self.norm(x)).reshape(b, *split, -1).transpose(-1, -2)
+        k, v = self.kv(context).reshape(b, -1, 2, *split).permute(2, 0, 3, 1, 4)
+        h = masked_attention(q, k, v, mask)  # (B, heads, places, C / heads)
+        return x + self.proj(h.transpose(-1, -2).reshape(x.shape))
+
+
 class SelfAttention2d(SelfAttention):
     """``SelfAttention`` for images."""
 

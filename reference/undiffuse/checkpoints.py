@@ -36,7 +36,8 @@ class Checkpoint:
 
     model: in evaluation mode, float32. kind: what it predicts. scale: the model knows data times
     this, 1 for images; ``draw.draw`` divides by it, and so must whoever samples from ``model``
-    otherwise. shape: of one sample, (C, ...). null: the label for "none", or None. facts: what the
+    otherwise. shape: of one sample, (C, ...). null: the label for "none" (of prompts the token), or
+    None. facts: what the
     run that made it wrote (steps, seconds, measured quality where that was recorded).
     """
 
@@ -57,7 +58,15 @@ class Checkpoint:
 
     @property
     def null(self) -> int | None:
-        return self.recipe.network.get("classes")
+        return self.recipe.null
+
+    @property
+    def vocab(self) -> dict[str, int]:
+        """Word -> number of a network that reads prompts; ValueError for another."""
+        if not self.recipe.told:
+            raise ValueError(f"{self.name} reads no prompts")
+        words = self.facts.get("words")
+        return {w: i for i, w in enumerate(words)} if words else self.recipe.source.vocab
 
 
 def folder() -> Path:

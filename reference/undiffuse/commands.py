@@ -256,6 +256,23 @@ def sample(
             "come in turn."
         ),
     ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            help="Words, for a network that reads them (portraits, emoji); without it the prompts "
+            "of the split reference come in turn."
+        ),
+    ] = None,
+    negative: Annotated[
+        str | None, typer.Option(help="Words for what is not wanted in the picture.")
+    ] = None,
+    also: Annotated[
+        str | None, typer.Option(help="A second prompt, wanted as well as the first.")
+    ] = None,
+    second_scale: Annotated[
+        float | None,
+        typer.Option(min=0, help="How strongly --negative or --also counts [default: 1.5 or 2]."),
+    ] = None,
     grid: Annotated[
         Path | None, typer.Option(help="A .png file of all images, or spectrograms of sounds.")
     ] = None,
@@ -285,7 +302,11 @@ def sample(
     Each sample has a random stream of its own: sample 7 of a seed is the same whatever --batch and
     --count, but for the last bits of sums, which may round differently.
 
+    A prompt may say anything; words that the network does not know are left out, and the output
+    names them with the nearest that it knows.
+
     Example: course sample digits --count 100 --calls 20 --out digits.npz --grid digits.png
+    Example: course sample portraits --prompt "a pilot with dark skin" --grid pilots.png
     """
     if out is None and grid is None and wav is None:
         raise CommandError(
@@ -296,11 +317,20 @@ def sample(
         if file is not None and file.suffix != suffix:
             raise CommandError(f"{file} must end with {suffix}", USAGE)
 
-    from undiffuse import checkpoints, draw, hearing, sampling
+    if prompt is None and (negative is not None or also is not None):
+        raise CommandError("--negative and --also go with --prompt", USAGE)
+    if prompt is not None and label is not None:
+        raise CommandError("give --prompt or --label, as the network reads words or labels", USAGE)
+
+    import numpy as np
+
+    from undiffuse import checkpoints, draw, hearing, prompts, sampling
 
     with told(f"lower --batch (it is {batch})"):
         found = checkpoints.load(name, find_device(device))
         kind, rate = draw.kind_of(found), draw.rate_of(found)
+        if label is not None and found.recipe.told:
+            raise CommandError(f"{found.name} reads words: --prompt in place of --label", USAGE)
         if kind == "image" and wav is not None:
             raise CommandError(f"{found.name} makes images: there is no --wav of them", USAGE)
         if kind != "image" and rate is None:
@@ -312,19 +342,29 @@ def sample(
         sampling.steps_for(solver or draw.SOLVER, calls or draw.CALLS)
         made = calls or found.recipe.distilled.get("calls", draw.CALLS)
         with bar(made * count, found.name, "call") as shown:
-            samples, labels = draw.draw(
-                found,
-                count,
-                calls=calls,
-                seed=seed,
-                solver=solver,
-                guidance=guidance,
-                guidance_interval=guidance_interval,
-                label=chosen,
-                batch=batch,
-                progress=shown.update,
-            )
-        if kind == "image":
+            options = {
+                "calls": calls,
+                "seed": seed,
+                "solver": solver,
+                "guidance": guidance,
+                "guidance_interval": guidance_interval,
+                "batch": batch,
+                "progress": shown.update,
+            }
+            if prompt is not None:
+                second = {"negative": negative or "", "also": also or ""}
+                asked = prompts.ask(
+                    found, prompt, count, **second, second_scale=second_scale, **options
+                )
+                samples, labels = asked.samples, asked.tokens
+            else:
+                samples, labels = draw.draw(found, count, label=chosen, **options)
+        for line in asked.said if prompt is not None else ():
+            typer.echo(line, err=True)
+        if found.recipe.told:
+            arrays = draw.arrays(samples)
+            arrays["prompts"] = np.array(prompts.words_from(labels, found.vocab))
+        elif kind == "image":
             arrays = draw.arrays(samples, labels)
         else:
             arrays = draw.arrays(draw.heard(found, samples, seed, voice), labels, rate)

@@ -24,6 +24,7 @@ from undiffuse.schedules import Schedule, cosine_schedule, flow_schedule, linear
 from undiffuse.schedules import sigmoid_schedule as _sigmoid
 from undiffuse.sources import SOURCES, Source
 from undiffuse.spectral_vocoder import SpectralVocoder
+from undiffuse.text import PAD, TextEncoder
 from undiffuse.unet import UNet
 from undiffuse.vocoder import MelVocoder
 
@@ -63,9 +64,10 @@ class Recipe:
 
     name: of the run and its checkpoint. data: one of ``sources.SOURCES``, such as "digits" or
     "drums"; n: the first n samples of the training split, None for all. network: arguments of
-    ``unet.UNet`` or, with ``design``, of ``dit.DiT`` ("dit"), ``wavenets.WaveNet1d`` ("wavenet") or
+    ``unet.UNet`` or, with ``design``, of ``dit.DiT`` ("dit"), ``wavenets.WaveNet1d`` ("wavenet"),
     ``vocoder.MelVocoder`` ("vocoder") or ``spectral_vocoder.SpectralVocoder`` ("spectral"); or
-    ``preset``, one of ``presets`` or of ``wavenets.PRESETS``, with changes to it. schedule,
+    ``preset``, one of ``presets`` or of ``wavenets.PRESETS``, with changes to it; its ``text`` is a
+    table of arguments of ``text.TextEncoder``, for a U-Net that reads prompts. schedule,
     schedule_options: the forward process. prediction: eps, x0, v or flow. weight: "uniform" (the
     plain loss of the prediction) or "min-snr". times: "uniform", of which middle says how much more
     often noise levels in the middle are trained (``training.sample_times``); or "logit-normal", of
@@ -73,12 +75,13 @@ class Recipe:
     (``optim``). steps, batch, lr, warmup, final_lr, weight_decay, clip: as named. accumulate: in
     how many parts a batch goes through the network, one after the other, before the step: the same
     step but for rounding (and dropout's draws), in less memory. ema: decay of the averaged weights.
-    drop_labels: share of labels dropped for guidance. guidance: scale with which its samples are
-    drawn where nothing else is asked for; 1 is none. guidance_interval: the times, [lo, hi] in [0,
-    1], between which they are guided (``guidance.guidance_interval``). shift, flip: augmentation of
-    images (``training.augment``). shift, gain, polarity: of sound (``sound.augment_audio``): at
-    most so many samples later and so many dB quieter, and whether it may be turned upside down.
-    transpose: notes are also learned at keys so many semitones higher
+    drop_labels: share of labels, or prompts, dropped for guidance. drop_words: share of single
+    words of prompts that are left out (``text.drop_words``). guidance: scale with which its samples
+    are drawn where nothing else is asked for; 1 is none. guidance_interval: the times, [lo, hi] in
+    [0, 1], between which they are guided (``guidance.guidance_interval``). shift, flip:
+    augmentation of images (``training.augment``). shift, gain, polarity: of sound
+    (``sound.augment_audio``): at most so many samples later and so many dB quieter, and whether it
+    may be turned upside down. transpose: notes are also learned at keys so many semitones higher
     (``sources.with_transposed``). scale: the network learns scale * x, and ``draw.draw`` divides by
     it again. A schedule that is made for data of about unit variance, as images are, drowns quiet
     ones for most of its times (Chen 2023, "On the importance of noise scheduling", input scaling);
@@ -124,6 +127,7 @@ class Recipe:
     clip: float = 1.0
     ema: float = 0.999
     drop_labels: float = 0.1
+    drop_words: float = 0.0
     guidance: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     shift: int = 0
@@ -175,6 +179,7 @@ class Recipe:
             ("times_std", "above 0, and finite,", lambda v: 0 < v < math.inf),
             ("drop_labels", "in [0, 1]", lambda v: 0 <= v <= 1),
             ("affine_share", "in [0, 1]", lambda v: 0 <= v <= 1),
+            ("drop_words", "in [0, 1]", lambda v: 0 <= v <= 1),
             ("scale", "above 0, and finite,", lambda v: 0 < v < math.inf),
         ):
             self._number(key, 0)
@@ -207,6 +212,17 @@ class Recipe:
         given_by_data = {"in_channels", "dims"}
         options = set(inspect.signature(DESIGNS[design]).parameters) - given_by_data
         _refuse_unknown(self.network, sorted({"design", *options}), "network")
+        if self.told:
+            if design != "unet" or not self.source.told:
+                raise RecipeError(
+                    f"network.text is for a unet and data with prompts, not {self.data}"
+                )
+            options = inspect.signature(TextEncoder).parameters
+            _refuse_unknown(self.network["text"], options, "network.text")
+        elif self.source.told and self.network.get("classes"):
+            raise RecipeError(f"{self.data} has prompts and no classes: give [network.text]")
+        if self.drop_words and not self.told:
+            raise RecipeError("drop_words is for prompts, and the network has no [network.text]")
         options = inspect.signature(SCHEDULES[self.schedule]).parameters
         _refuse_unknown(self.schedule_options, options, "schedule_options")
 
@@ -249,6 +265,8 @@ class Recipe:
         """An untrained network for samples of ``shape`` (C, ...)."""
         options = dict(self.network)
         design = options.pop("design", "unet")
+        if self.told and "words" not in options["text"]:
+            options["text"] = {"words": len(self.source.vocab), **options["text"]}
         if design in ("vocoder", "spectral"):
             return DESIGNS[design](**options)
         if design == "wavenet":
@@ -256,6 +274,16 @@ class Recipe:
         if self.affine_told:
             options["augmentation"] = len(AMOUNTS)
         return DESIGNS[design](in_channels=shape[0], dims=len(shape) - 1, **options)
+
+    @property
+    def told(self) -> bool:
+        """Whether its network reads prompts."""
+        return bool(self.network.get("text"))
+
+    @property
+    def null(self) -> int | None:
+        """The condition that means none: the number of classes, ``text.PAD``, or None."""
+        return PAD if self.told else self.network.get("classes")
 
     @property
     def source(self) -> Source:

@@ -38,6 +38,7 @@ from undiffuse.schedules import Schedule
 from undiffuse.sound import augment_audio
 from undiffuse.sources import with_transposed
 from undiffuse.team import Team, join
+from undiffuse.text import drop_words
 from undiffuse.training import (
     EMA,
     augment,
@@ -203,6 +204,8 @@ def train(
             "would make another network; see undiffuse.distillation"
         )
     network = dict(recipe.network)
+    if recipe.told and not _is_condition(labels):
+        raise ValueError("the network reads prompts: tokens int64 (N, L) are wanted for labels")
     check_data(x, labels, network.get("classes"))
     if recipe.transpose:
         x, labels = with_transposed(x, labels, recipe.transpose, recipe.source.rate)
@@ -387,6 +390,9 @@ class _Loop:
         cond = None
         if self.null is not None:
             cond = drop_labels(self.labels[index], recipe.drop_labels, self.null, g)
+        elif recipe.told:
+            cond = drop_words(self.labels[index], recipe.drop_words, g)
+            cond = drop_labels(cond, recipe.drop_labels, recipe.null, g)
         elif _is_condition(self.labels):
             cond = self.labels[index]
         self.model.train()
@@ -654,9 +660,10 @@ def _step_of(line: str) -> float:
 
 
 def facts(run: Run, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """What a checkpoint file tells of its run: steps, seconds and the machine."""
+    """What a checkpoint file tells of its run: steps, seconds, machine, and words it learnt."""
     found = {"steps": run.steps, "seconds": round(run.seconds, 1)} | machine_of(device)
-    return found | {"samples_per_second": round(samples_per_second(run), 1)}
+    found["samples_per_second"] = round(samples_per_second(run), 1)
+    return found | ({"words": list(run.recipe.source.vocab)} if run.recipe.told else {})
 
 
 def machine_of(device: str | torch.device = "cpu") -> dict[str, str]:
