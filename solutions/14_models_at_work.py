@@ -261,15 +261,15 @@ fig = plots.histogram(
 )
 plots.show(
     fig,
-    alt="The exact density has humps near -1.3, -0.5 and 1.1. With one round a step the samples have "
-    "too much of the last and too little of the first; with many rounds they follow the exact line.",
-    caption="20 steps with one round each and with many. Without the way back, samples settle where "
-    "it is likely for points in general, before they have heard enough of the known coordinate.",
+    alt="The exact density has humps near -1.3, -0.5 and 1.1. With one round a step the samples "
+    "have too much of the last and too little of the first; with many they follow the exact line.",
+    caption="20 steps with one round each and with many. Without the way back, samples settle "
+    "where it is likely for points in general, before they have heard of the known coordinate.",
 )
 
 # %% [markdown]
-# Going back helps, and slowly: blobs are far apart, and a point that has begun to settle in one must
-# find its way to another. The paper goes back ten levels at a time, which leaves more room. On
+# Going back helps, and slowly: blobs are far apart, and a point that has begun to settle in one has
+# to find its way to another. The paper goes back ten levels at a time, which leaves more room. On
 # images the parts hang together more closely, and fewer rounds do.
 
 # %% [markdown]
@@ -686,7 +686,7 @@ def repair_audio(
     # BEGIN SOLUTION
     places = torch.arange(x.shape[-1])
     away = torch.maximum(start - places, places - stop + 1).clamp(min=0)
-    share = (1 - away / (fade + 1)).clamp(min=0).to(x.dtype)
+    share = (1 - away.to(x.dtype) / (fade + 1)).clamp(min=0)
     faded = (away > 0) & (away <= fade)
     gain = 1.0
     if faded.any():
