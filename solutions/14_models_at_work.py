@@ -759,10 +759,14 @@ plots.show(
 )
 
 # %% [markdown]
-# Three hits are a look again. Which is better, over many hits and gaps of two lengths, was measured
-# once, with two measures: how far apart the spectra are in the gap (the log-spectral distance of
+# Three hits are a look again. Which is better, over many hits and three gaps, was measured once,
+# with two measures: how far apart the spectra are in the gap (the log-spectral distance of
 # lesson 12), and how large the error is, sample by sample, as a signal-to-noise ratio. A drum is
 # partly noise, and no one can predict noise sample by sample. There the spectrum is what counts.
+#
+# One row takes both: it begins with the prediction, adds noise, and lets the network draw that part
+# anew, which is 14.2 with a gap. And one gap swallows the stroke itself, so that nothing comes
+# before it.
 
 # %%
 kept = recorded("L14-gaps", "repair")
