@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 endif
 RUN := $(BIN)/python
 
-.PHONY: help learn test test-full lint format build clean
+.PHONY: help learn test test-full lint format build book clean
 help:
 	@echo 'make learn            set up, look at the machine, open the next lesson'
 	@echo 'make learn CHECK=1    the same without staying open; grades a lesson at the end'
@@ -29,6 +29,7 @@ help:
 	@echo 'make test-full        the same with 20 seeds and nothing cached (long)'
 	@echo 'make lint | format    ruff'
 	@echo 'make build            lessons and executed solutions from their sources (minutes)'
+	@echo 'make book             the web site of the course, in build/book/html (a minute or two)'
 	@echo 'make clean            caches and the environment; your answers in work/ stay'
 
 learn: $(VENV)/.learn
@@ -54,7 +55,12 @@ format: $(VENV)/.test
 build: $(VENV)/.test
 	$(RUN) -m coursework build $(ARGS)
 
+# REPOSITORY=owner/name on GitHub gives the book links to Colab, Binder and the source.
+book: $(VENV)/.book
+	$(RUN) docs/build.py $(if $(REPOSITORY),--repository $(REPOSITORY)) $(ARGS)
+
 clean:
+	rm -rf build/book build/screenshots
 	rm -rf $(VENV) .course-cache .pytest_cache .ruff_cache .hypothesis
 
 # The environment. Stamps say what was installed, so that nothing is installed twice; with what
@@ -67,6 +73,12 @@ $(VENV)/.learn: pyproject.toml constraints.txt $(VENV)/.made
 
 $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.made
 	@$(MAKE) --no-print-directory install EXTRA='[test]'
+	@touch $@
+
+# Sphinx and its theme are not needed to learn or to test: only the book asks for them.
+$(VENV)/.book: pyproject.toml constraints.txt $(VENV)/.made
+	@if [ -e $(VENV)/.test ]; then $(MAKE) --no-print-directory install EXTRA='[test,book]'; else \
+		$(MAKE) --no-print-directory install EXTRA='[book]'; fi
 	@touch $@
 
 $(VENV)/.made:

@@ -43,8 +43,8 @@ import math
 import torch
 from torch import nn
 
-from coursework import check, hint
-from undiffuse import budget, data, plots
+from coursework import check, hint, status
+from undiffuse import budget, data, listen, plots
 
 # %% [markdown]
 # ## How the course works
@@ -70,6 +70,13 @@ from undiffuse import budget, data, plots
 
 # %%
 hint("00.1", 1)
+
+# %% [markdown]
+# And this is how far you are, in points and in minutes. Run it again whenever you like to see it
+# move.
+
+# %%
+status()
 
 # %% [markdown]
 # ## Two minutes: are you ready?
@@ -542,14 +549,15 @@ plots.show(
     "high overtones here, fine detail in a picture.",
 )
 
-# %%
-from IPython.display import Audio, display
+# %% [markdown]
+# Listen to them from top to bottom, quietly: noise is loud. Each is scaled to the same peak.
 
-for name, clip in noisy_tones.items():
-    print(
-        f"{name}: a plucked tone of 220 Hz" + (" under hiss" if name != "amount 0" else ", clean")
-    )
-    display(Audio((clip / clip.abs().max() * 0.9).numpy(), rate=RATE, normalize=False))
+# %%
+heard = {name: 0.9 * clip / clip.abs().max() for name, clip in noisy_tones.items()}
+words = {name: "A plucked tone of 220 Hz under hiss. " for name in heard}
+words["amount 0"] = "A plucked tone of 220 Hz, clean. "
+texts = {name: words[name] + listen.describe(clip, RATE) for name, clip in heard.items()}
+listen.sounds(heard, RATE, texts=texts, caption="The plucked tone, with more and more noise")
 
 # %% [markdown]
 # ## C13: an autopsy

@@ -32,7 +32,7 @@ from collections.abc import Callable
 import torch
 
 from coursework import check, hint
-from undiffuse import budget, data, plots
+from undiffuse import budget, data, listen, plots
 
 T = 1000  # steps, where nothing else is said
 
@@ -263,10 +263,14 @@ plots.show(
 )
 
 # %%
-from IPython.display import Audio, Markdown, display
-
-for t, words in ((0, "the clean bar"), (200, "the bar in a loud hiss"), (999, "hiss alone")):
-    display(Markdown(f"Step {t}: {words}."), Audio(heard[t].numpy(), rate=RATE))
+words = {0: "The clean bar", 200: "The bar in a loud hiss", 999: "Hiss alone"}
+clips = {t: 0.9 * heard[t] / heard[t].abs().max() for t in words}
+listen.sounds(
+    {f"t = {t}": clip for t, clip in clips.items()},
+    RATE,
+    texts={f"t = {t}": f"{w}. {listen.describe(clips[t], RATE)}" for t, w in words.items()},
+    caption="The struck bar at three steps. Turn the volume down first: noise is loud.",
+)
 
 # %% [markdown]
 # ## The cosine schedule

@@ -31,7 +31,7 @@ import math
 import torch
 
 from coursework import check, hint
-from undiffuse import budget, data, plots, schedules
+from undiffuse import budget, data, listen, plots, schedules
 
 # %% [markdown]
 # Two kinds of data go through everything: handwritten digits, and a sound, a plucked string of a
@@ -248,9 +248,14 @@ plots.show(
 # still hear its pitch, though the waveform hardly shows it. The end of this lesson says why.
 
 # %%
-from IPython.display import Audio, display
-
-display(Audio(0.15 * torch.cat(list(clips.values())).clamp(-3, 3), rate=RATE, normalize=False))
+words = ["A pluck that decays", "The pluck in hiss", "In more hiss", "Hiss, with a pitch in it"]
+quiet = {name: 0.15 * clip.clamp(-3, 3) for name, clip in clips.items()}
+listen.sounds(
+    quiet,
+    RATE,
+    texts={n: f"{w}. {listen.describe(c, RATE)}" for w, (n, c) in zip(words, quiet.items())},
+    caption="The pluck, with more and more noise",
+)
 
 # %% [markdown]
 # ## Any noise level in one jump

@@ -62,9 +62,13 @@ def checkpoint_table() -> str:
         "accuracy (real) | recall (real) |",
         "|---|---:|---:|---|---|---:|---:|---:|",
     ]
+    told = []
     for name in checkpoints.names():
         path = checkpoints.folder() / f"{name}.json"
         facts = json.loads(path.read_text(encoding="utf-8"))
+        if "real" in facts["quality"]:
+            told.append(facts)
+            continue
         quality = facts["quality"]
         training = f"{facts['run']['seconds'] / 60:.0f} min, {facts['run']['machine']}"
         for sampler in quality["samplers"].values():
@@ -79,7 +83,40 @@ def checkpoint_table() -> str:
                 f"{mean['recall']:.3f} ({floor['recall']:.3f}) |"
             )
         seeds = len(quality["seeds"])
-    return "\n".join(rows) + f"\n\n{quality['n']:,} samples a seed, {seeds} seeds: mean (range)."
+    table = "\n".join(rows) + f"\n\n{quality['n']:,} samples a seed, {seeds} seeds: mean (range)."
+    return table + (f"\n\n{prompt_table(told)}" if told else "")
+
+
+def prompt_table(told: list[dict]) -> str:
+    """One row a checkpoint that reads words: how often what it never saw comes out right."""
+    rows = [
+        "From words, for combinations that were never trained on: the share of drawings in which "
+        "every attribute asked for is right, by classifiers, beside that of real drawings, of the "
+        "nearest training drawing by its prompt, and of that with one attribute transplanted.",
+        "",
+        "| checkpoint | parameters | MB | training | model | real | nearest | transplant | "
+        "FD over the floor |",
+        "|---|---:|---:|---|---:|---:|---:|---:|---:|",
+    ]
+    for facts in told:
+        quality, name = facts["quality"], facts["name"]
+        runs = quality["runs"]
+
+        def spread(values: list[float], digits: int = 2) -> str:
+            mean = sum(values) / len(values)
+            return f"{mean:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+        shares = [spread([r[way]["all"] for r in runs])
+                  for way in ("held_out", "nearest", "transplant")]  # fmt: skip
+        training = f"{facts['run']['seconds'] / 60:.0f} min, {facts['run']['machine']}"
+        rows.append(
+            f"| [{name}](data/checkpoints/{name}.md) | {facts['parameters']:,} | "
+            f"{facts['bytes'] / 1e6:.1f} | {training} | {shares[0]} | {quality['real']['all']:.2f} "
+            f"| {shares[1]} | {shares[2]} | {spread([r['ratio'] for r in runs])} |"
+        )
+    counts = ", ".join(f"{f['quality']['n']['held_out']} of {f['name']}" for f in told)
+    rows += ["", f"{counts} a seed, {len(told[0]['quality']['seeds'])} seeds: mean (range)."]
+    return "\n".join(rows)
 
 
 WRONG = """def q_sample(x0, t, alpha_bar, noise):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+import prompt_figures
 from checkpoint_figures import rows
 
 from undiffuse import recipes
@@ -106,6 +107,8 @@ def cell(key: str, values: list[float | None]) -> str:
 
 def table(figures: dict[str, Any], source: Source) -> str:
     """The card's table: samplers beside real data; of a vocoder, ways beside one another."""
+    if source.told:
+        return prompt_figures.table(figures)
     if source.kind == "vocoder":
         return _vocoder_table(figures)
     given = {"ratio": 1.0, "kid": None, "memorisation": 1.0, "excess": 0.0, "accuracy_share": 1.0}
@@ -152,6 +155,8 @@ def guidance_in_words(recipe: recipes.Recipe) -> str:
 def card(figures: dict[str, Any], recipe: recipes.Recipe, shape: tuple[int, ...]) -> str:
     """The text of NAME.md, from what is in NAME.json."""
     source, quality, facts = recipe.source, figures["quality"], figures["run"]
+    if recipe.told:
+        return prompt_figures.card(figures, recipe)
     kind, name, set_ = source.kind, figures["name"], figures["trained_on"]["set"]
     sampled = f"`course sample {name}` draws from it."
     n = figures["trained_on"]["n"]

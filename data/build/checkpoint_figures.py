@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import prompt_figures
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "reference"))
@@ -15,6 +16,7 @@ from undiffuse import checkpoints, classifiers, hearing, judging, presets, sourc
 from undiffuse.checkpoints import Checkpoint
 from undiffuse.draw import draw, heard
 from undiffuse.sound_judging import judge_vocoder, sound_figures
+from undiffuse.text import UNKNOWN
 
 N, SEEDS = 1000, (0, 1, 2)
 N_VOCODER = 100
@@ -61,6 +63,8 @@ def rows(source: sources.Source) -> dict[str, str]:
 def measure(path: Path, n: int | None, device: str) -> dict[str, Any]:
     """All figures of a checkpoint file. n: samples a seed; None is what cards say."""
     found = checkpoints.load(path, device)
+    if found.recipe.told:
+        return prompt_figures.measure_prompts(found, SEEDS, n)
     if found.recipe.source.kind == "vocoder":
         return judge_vocoder(
             found, n or N_VOCODER, SEEDS, said=lambda line: print(line, flush=True)
@@ -148,7 +152,10 @@ def measure_samples(found: Checkpoint, n: int) -> dict[str, Any]:
 def flops(found: Checkpoint) -> int:
     """Floating-point operations of one call of the network on one sample."""
     cond = None
-    if found.recipe.network.get("design") == "spectral":
+    if found.recipe.told:
+        length = found.model.encoder.length
+        cond = torch.full((1, length), UNKNOWN, device=next(found.model.parameters()).device)
+    elif found.recipe.network.get("design") == "spectral":
         cond = torch.zeros(1, *found.shape, device=next(found.model.parameters()).device)
     elif found.recipe.source.kind == "vocoder":
         config = found.model.config

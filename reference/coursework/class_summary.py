@@ -73,16 +73,6 @@ class LessonSummary:
         return sorted(found, key=lambda row: (-row[2], row[0].id, row[1]))
 
 
-def latest(reports: Iterable[SubmissionReport]) -> list[SubmissionReport]:
-    """The last report of each student for each lesson; ``reports`` come oldest first."""
-    kept: dict[tuple[str, str], SubmissionReport] = {}
-    for report in reports:
-        key = report.student, report.lesson
-        kept.pop(key, None)
-        kept[key] = report
-    return sorted(kept.values(), key=lambda r: (r.lesson, r.student))
-
-
 def summarise(
     reports: Iterable[SubmissionReport],
     known: Mapping[str, Iterable[str]] | None = None,

@@ -62,6 +62,7 @@ from coursework.names import nearest
 from coursework.roster import Roster, RosterError
 
 FILE = "class.toml"
+NOTEBOOKS = (".ipynb", ".py")
 SEED_BITS = 48  # exact as a number of JavaScript, too
 
 
@@ -145,13 +146,20 @@ class Class:
         return int.from_bytes(digest[:8], "big") >> (64 - SEED_BITS)
 
 
-def find(beside: Path | None, named: Path | None = None) -> Class:
-    """The class in ``named``, else in ``class.toml`` beside (or in) the submissions, else none."""
+def find(*beside: Path | None, named: Path | None = None) -> Class:
+    """The class in ``named``, else in ``class.toml`` beside the first of ``beside`` (a gradebook, a
+    folder or a zip of submissions) that has one there, else none.
+
+    Never in a folder of submissions, nor beside a notebook: that file could be a student's.
+    """
     if named is not None:
         return load(named)
-    for folder in (beside, beside.parent) if beside is not None else ():
-        if (folder / FILE).is_file():
-            return load(folder / FILE)
+    for path in beside:
+        if path is None or path.suffix.lower() in NOTEBOOKS:
+            continue
+        found = path.absolute().parent / FILE
+        if found.is_file():
+            return load(found)
     return Class()
 
 

@@ -57,6 +57,9 @@ def learn(
         bool, typer.Option("--browser/--no-browser", help="Open a browser where there is one.")
     ] = True,
     port: Annotated[int | None, typer.Option(help="For JupyterLab; 8888 or the next free.")] = None,
+    ip: Annotated[
+        str, typer.Option(help="Where JupyterLab listens; 0.0.0.0 in a container.")
+    ] = "127.0.0.1",
 ) -> None:
     """Copy the lessons to work/ and open the next unsolved one.
 
@@ -79,7 +82,7 @@ def learn(
     number = number or (ahead.number if ahead else next(iter(by_number), None))
     lesson = by_number.get(number) if number else None
     if not check:
-        learning.stay(course, lesson, browser, port, say)
+        learning.stay(course, lesson, browser, port, say, ip)
         return
     say(f"✓ {learning.try_server(course, lesson)}")
     shown = _show_graded(course, number)
@@ -132,23 +135,9 @@ def status() -> None:
     Example: course status
     """
     from coursework import learn as learning
+    from coursework.panel import Panel
 
-    course = find_course()
-    rows = learning.standing(course)
-    if not rows:
-        say("there are no lessons with exercises here")
-        return
-    width = max(len(r.title) for r in rows)
-    say(f"{'lesson':<{width + 3}}  {'core':>9}  {'all':>9}  minutes left (estimate, core)")
-    for r in rows:
-        core, everything = f"{r.core} of {r.core_out_of}", f"{r.points} of {r.out_of}"
-        left = str(r.minutes_left) if r.minutes_left else "done"
-        say(f"{r.number} {r.title:<{width}}  {core:>9}  {everything:>9}  {left:>5}")
-    minutes = sum(r.minutes_left for r in rows)
-    say()
-    say(learning.summary(rows))
-    if minutes:
-        say(f"About {minutes} minutes of core exercises are left (an estimate).")
+    say(repr(Panel(learning.standing(find_course()))))
 
 
 @app.command()
@@ -212,7 +201,9 @@ def grade(
     ] = None,
     class_file: Annotated[
         Path | None,
-        typer.Option("--class", help="The class's rules; else class.toml beside the submissions."),
+        typer.Option(
+            "--class", help="The class's rules; else class.toml beside the gradebook or the folder."
+        ),
     ] = None,
     layout: Annotated[
         str | None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coursework import exits
+from coursework import exits, safe
 from coursework.terminal import Trouble, existing, find_course, say
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from coursework.scores import StudentScore
 
 ClassFile = Annotated[
-    Path | None, typer.Option("--class", help="The class's rules; else class.toml beside.")
+    Path | None,
+    typer.Option("--class", help="The class's rules; else class.toml beside the gradebook."),
 ]
 
 
@@ -58,7 +59,7 @@ def graded(
     for name, asked in (("--publish", wish.publish), ("--apply", wish.apply)):
         if asked and (gradebook is None or wish.dry_run):
             raise Trouble(f"{name} needs --gradebook, and no --dry-run", exits.USAGE)
-    rules = classroom.find(_place(paths[0]), wish.class_file)
+    rules = classroom.find(gradebook, paths[0], named=wish.class_file)
     with ExitStack() as stack:
         if wish.variants is not None:
             course = stack.enter_context(private.applied(course, existing(wish.variants)))
@@ -88,22 +89,19 @@ def graded(
     return found, right
 
 
-def _place(path: Path) -> Path:
-    return path if path.is_dir() else path.absolute().parent
-
-
 def _aside(line: str) -> None:
-    print(line, file=sys.stderr)
+    print(safe.plain(line), file=sys.stderr)
 
 
 def _publish(gradebook: Path, rules: Class, allow_lower: bool, tell: Callable = say) -> bool:
     """Releases what the gradebook gives; False where something would have been lowered."""
-    from coursework import publishing
+    from coursework import marks, publishing
     from coursework.gradebook import Gradebook
     from coursework.scores import from_reports, scores
 
     with Gradebook(gradebook) as book:
-        plan = publishing.plan(scores(from_reports(book.reports()), rules), book.published())
+        found = scores(from_reports(book.reports(), marks.answers(book)), rules)
+        plan = publishing.plan(found, book.published())
         book.publish(plan.rows(allow_lower))
     for line in publishing.lines(plan, allow_lower):
         tell(line)
@@ -125,7 +123,7 @@ def scores(
 
     Example: course scores grades.sqlite --class class.toml
     """
-    from coursework import classroom
+    from coursework import classroom, marks
     from coursework.gradebook import Gradebook
     from coursework.scores import from_reports
     from coursework.scores import scores as final
@@ -139,9 +137,9 @@ def scores(
                 notes = "".join(f"; {n}" for n in one.notes)
                 say(f"{one.student}, lesson {one.lesson}: {points(one)}, {one.when}{notes}")
         return
-    rules = classroom.find(_place(gradebook), class_file)
+    rules = classroom.find(gradebook, named=class_file)
     with Gradebook(gradebook) as book:
-        found = final(from_reports(book.reports()), rules)
+        found = final(from_reports(book.reports(), marks.answers(book)), rules)
     for line in score_lines(found):
         say(line)
     if publish and not _publish(gradebook, rules, allow_lower):

@@ -29,6 +29,9 @@ Paths = Annotated[
 Who = Annotated[
     Path, typer.Option("--identities", help="The file that says who is behind a pseudonym.")
 ]
+ClassFile = Annotated[
+    Path | None, typer.Option("--class", help="The class's rules; else class.toml beside GRADES.")
+]
 Secret = Annotated[Path, typer.Option(help="The file that holds the class's secret.")]
 
 
@@ -37,16 +40,18 @@ def feedback(
     folder: Annotated[Path, typer.Option("--out", help="Folder for the pages.")] = Path("feedback"),
     lesson: Annotated[str | None, typer.Option(help="Only this lesson.")] = None,
     student: Annotated[str | None, typer.Option(help="Only this student.")] = None,
+    class_file: ClassFile = None,
 ) -> None:
     """Write a page of feedback for each student: points, mistakes, pictures, hints, comments.
 
-    A page is complete in itself and holds nothing about anybody else.
+    A page is complete in itself and holds nothing about anybody else. It is of the attempt that
+    counts, and says what lateness cost and what a teacher gave.
 
     Example: course feedback grades.sqlite --out feedback
     """
     from coursework import pages, student_page
 
-    found, answers = _graded(grades)
+    found, answers, notes = _graded(grades, class_file)
     found = [r for r in found if lesson in (None, r.lesson) and student in (None, r.student)]
     if not found:
         raise Trouble(f"{grades} holds no grade of that kind", exits.NOT_FOUND)
@@ -54,7 +59,9 @@ def feedback(
     names = pages.file_names(r.student for r in found)
     for r in found:
         key = r.student, r.lesson
-        page = student_page.page(r, titles.get(r.lesson, ""), hints, answers.get(key, ()))
+        page = student_page.page(
+            r, titles.get(r.lesson, ""), hints, answers.get(key, ()), notes[key]
+        )
         part = f"lesson-{r.lesson}" if r.lesson else "lesson-unknown"
         pages.write(folder / part / f"{names[r.student]}.html", page)
     say(f"✓ {len(found)} pages in {folder}")
@@ -67,16 +74,18 @@ def report(
     parquet: Annotated[
         Path | None, typer.Option(help="Write a typed table, a row an exercise.")
     ] = None,
+    class_file: ClassFile = None,
 ) -> None:
     """Write what a class did: a page without names, and tables with them.
 
-    Without an option, it prints the most important.
+    Of several attempts it takes the one that counts. Without an option, it prints the most
+    important.
 
     Example: course report grades.sqlite --html class.html --csv class.csv
     """
     from coursework import class_page, class_summary, pages, tables
 
-    found, answers = _graded(grades)
+    found, answers, _ = _graded(grades, class_file)
     marked = {
         key: (sum(a.points or 0 for a in mine), sum(a.out_of for a in mine))
         for key, mine in answers.items()
@@ -248,10 +257,11 @@ def pseudonymise(
     Example: course pseudonymise handed-in --out submissions --roster roster.csv
     """
     from coursework import identities as identifying
+    from coursework.roster import Roster
     from coursework.submissions import collect
 
     who = identifying.load(identities, secret)
-    for row in identifying.read_roster(existing(roster)) if roster else ():
+    for row in Roster.read(existing(roster)).rows.values() if roster else ():
         who.add(row)
     done = identifying.take(collect([existing(p) for p in paths]), out, who)
     who.save(identities)
@@ -338,13 +348,21 @@ def forget(
 
 
 def _graded(
-    path: Path,
-) -> tuple[list[SubmissionReport], dict[tuple[str, str], list[Answer]]]:
-    """(the last report of each student and lesson, marked answers in words)."""
-    from coursework import class_summary, marks
+    path: Path, class_file: Path | None
+) -> tuple[
+    list[SubmissionReport],
+    dict[tuple[str, str], list[Answer]],
+    dict[tuple[str, str], list[str]],
+]:
+    """(the report that counts of each student and lesson, marked answers in words, what is to be
+    said of the points)."""
+    from collections import defaultdict
+
+    from coursework import classroom, marks, scores
     from coursework.gradebook import Gradebook
     from coursework.reports import SubmissionReport
 
+    rules = classroom.find(path, named=class_file)
     if existing(path).suffix == ".json":
         try:
             tree = json_of.loads(path.read_text(encoding="utf-8"))
@@ -353,9 +371,15 @@ def _graded(
             raise Trouble(
                 f"{path} is not what grade --json writes: {error}", exits.INVALID
             ) from None
-        return class_summary.latest(found), {}
-    with Gradebook(path) as book:
-        return class_summary.latest(book.reports()), marks.answers(book)
+        answers = {}
+    else:
+        with Gradebook(path) as book:
+            found, answers = book.reports(), marks.answers(book)
+    said: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for student, score in scores.scores(scores.from_reports(found, answers), rules).items():
+        for lesson, one in score.lessons.items():
+            said[student, lesson] = scores.told(one)
+    return scores.counting(found, rules), answers, said
 
 
 def _titles() -> dict[str, str]:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
-from coursework.pages import clean
 from coursework.pictures import STEPS
+from coursework.safe import plain
 
 WIDTH, HEIGHT, PAD = 480, 160, 8
 
@@ -39,7 +39,7 @@ def _values(picture: dict, name: str) -> np.ndarray:
 def _curves(picture: dict) -> Markup:
     got, expected = _values(picture, "got"), _values(picture, "expected")
     low, high = picture["low"], picture["high"]
-    case = escape(clean(picture["case"]))
+    case = escape(plain(picture["case"]))
     alt = (
         f"Two curves over {picture['size'][0]} values. Expected, solid: {_course_of(expected)}. "
         f"Yours, dashed: {_course_of(got)}."
@@ -109,7 +109,7 @@ def _images(picture: dict) -> Markup:
         for name, levels, alt in panels
     )
     left_out = " Yours has values beyond that, drawn as black or white." * picture["left_out"]
-    case = escape(clean(picture["case"]))
+    case = escape(plain(picture["case"]))
     return Markup(
         f'<figure class="picture"><div class="panels">{shown}</div><figcaption>Case “{case}”, '
         f"image {picture['place']}: black is {low:.3g}, white is {high:.3g}.{left_out} In the "

@@ -28,7 +28,7 @@ from markupsafe import escape
 
 from coursework.errors import GradebookError
 from coursework.pages import file_names
-from coursework.tables import plain_cell
+from coursework.safe import uncell
 
 MADE_AGAIN = {".html", ".htm", ".parquet", ".xml", ".pdf"}
 CLOSED = {".gz", ".xz", ".bz2", ".zst", ".7z", ".rar", ".tar", ".tgz"}
@@ -71,7 +71,7 @@ class Terms:
 
     def cell(self, text: Any) -> bool:
         """Whether a cell is one of the terms."""
-        return isinstance(text, str) and plain_cell(text).strip().casefold() in self.folded
+        return isinstance(text, str) and uncell(text).strip().casefold() in self.folded
 
 
 def forget(folder: Path, terms: Iterable[str], really: bool = False) -> Erased:

@@ -30,7 +30,7 @@ from coursework.results import ExerciseResult
 from coursework.submissions import Submission, collect, newest
 
 SEED = 7  # not the seed that notebooks check with: outcomes of that one are handed out
-CODE_LIMIT = 2_000_000
+CODE_LIMIT = 300_000
 
 
 @dataclass
@@ -153,9 +153,12 @@ class Grader:
             return made
         try:
             book = notebook.parse(submission.data, submission.path)
-            size = sum(len(c.source) for c in book.cells)
+            size = sum(len(c.source) for c in book.cells if c.kind == "code")
             if size > CODE_LIMIT:
-                raise notebook.InvalidNotebook(f"its cells have {size / 1e6:.1f} MB of text")
+                raise notebook.InvalidNotebook(
+                    f"its cells have {size / 1e6:.1f} MB of code, more than the "
+                    f"{CODE_LIMIT / 1e6:.1f} MB allowed"
+                )
         except OSError as error:
             report.notes.append(f"{submission.path.name} cannot be read: {error.strerror or error}")
             return made

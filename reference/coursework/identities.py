@@ -21,8 +21,10 @@ from pathlib import Path
 from coursework import pages
 from coursework.class_secret import class_secret
 from coursework.errors import GradingError
+from coursework.roster import Roster
+from coursework.safe import uncell
 from coursework.submissions import Submission
-from coursework.tables import plain_cell, to_csv
+from coursework.tables import to_csv
 
 SECRET, FILE = "class.secret", "identities.csv"
 LENGTH = 10  # letters of a pseudonym, 5 bits each: two of 10,000 students meet once in 22 million
@@ -40,6 +42,7 @@ class Identities:
 
     secret: bytes
     rows: dict[str, dict[str, str]] = field(default_factory=dict)
+    known: Roster | None = field(default=None, repr=False)
 
     def pseudonym(self, id: str) -> str:
         """The pseudonym of the student ``id``: "s-" and ten letters."""
@@ -50,17 +53,15 @@ class Identities:
         """Notes a student, known by ``columns["id"]``; the pseudonym."""
         made = self.pseudonym(columns["id"])
         self.rows[made] = {**self.rows.get(made, {}), **columns}
+        self.known = None
         return made
 
-    def find(self, text: str) -> str | None:
-        """The pseudonym of whom ``text`` names in any column; None for nobody or for several."""
-        wanted = text.strip().casefold()
-        found = [
-            p
-            for p, row in self.rows.items()
-            if wanted in {p, *(v.strip().casefold() for v in row.values())}
-        ]
-        return found[0] if len(found) == 1 else None
+    def find(self, *texts: str) -> str | None:
+        """The pseudonym of whom one of ``texts`` names in any column, as a roster matches them;
+        None for nobody or for several."""
+        if self.known is None:
+            self.known = Roster(tuple(self.rows), self.rows)
+        return self.known.match(texts)
 
     def save(self, path: Path) -> None:
         """Writes the file, for its owner's eyes alone."""
@@ -78,7 +79,7 @@ def load(path: Path, secret: Path) -> Identities:
     if path.exists():
         _refuse_open(path)
         for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))):
-            cells = {k: plain_cell(v or "") for k, v in row.items() if k}
+            cells = {k: uncell(v or "") for k, v in row.items() if k}
             pseudonym = cells.pop("pseudonym", "")
             if made.pseudonym(cells.get("id", "")) != pseudonym:
                 raise IdentityError(
@@ -92,17 +93,6 @@ def load(path: Path, secret: Path) -> Identities:
 def _refuse_open(path: Path) -> None:
     if os.name == "posix" and path.stat().st_mode & 0o077:
         raise IdentityError(f"others may read {path}: chmod 600 {path}")
-
-
-def read_roster(path: Path) -> list[dict[str, str]]:
-    """The rows of a roster: CSV with a column "id" and any others."""
-    text = path.read_text(encoding="utf-8-sig")
-    first = text.split("\n", 1)[0]
-    table = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=first.count))
-    if "id" not in (table.fieldnames or ()):
-        raise IdentityError(f'{path} lacks a column "id"')
-    rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in table]
-    return [row for row in rows if row["id"]]
 
 
 @dataclass
@@ -119,7 +109,7 @@ def take(submissions: Iterable[Submission], folder: Path, who: Identities) -> Ta
     nothing; times are kept. What is there already is not copied again."""
     done, seen = Taken(), set()
     for s in submissions:
-        pseudonym = who.find(s.student)
+        pseudonym = who.find(*s.ids, s.student, *([s.name] if s.name else ()))
         if pseudonym is None:
             pseudonym = who.add({"id": s.student})
             done.unknown.append(s.student)

@@ -11,7 +11,7 @@ from coursework.exercise import Exercise
 from coursework.statements import Statement, alias_name, label
 
 GRADERS_OWN = re.compile(r"(coursework|tests|solutions|answers|conftest)(\.|$)|lesson_\d\d|course_")
-FROM_COURSEWORK = {"check", "hint"}
+FROM_COURSEWORK = {"check", "hint", "status"}
 
 
 class Rules:

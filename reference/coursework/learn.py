@@ -21,7 +21,9 @@ from coursework import checks as checks_of
 from coursework import copies, doctor, progress
 from coursework.config import Course
 
-START_LIMIT = 90.0
+START_LIMIT = 240.0  # seconds: a busy or an old machine takes its time
+LOCAL = "127.0.0.1"
+SETTINGS = Path(__file__).parent / "templates"  # its labconfig/ is JupyterLab's
 
 
 class ServerFailed(RuntimeError):
@@ -123,9 +125,14 @@ def free_port(wanted: int | None = None) -> int:
 
 
 class Server:
-    """JupyterLab in ``work/``, on this machine's own address only, without calling home."""
+    """JupyterLab in ``work/``, on this machine's own address only, without calling home.
 
-    def __init__(self, course: Course, lesson: Path | None, port: int | None = None) -> None:
+    ip: another address to listen at, for a container, whose own address nobody else can reach.
+    """
+
+    def __init__(
+        self, course: Course, lesson: Path | None, port: int | None = None, ip: str = LOCAL
+    ) -> None:
         self.course, self.token = course, secrets.token_urlsafe(24)
         self.port = free_port(port)
         self.base = f"http://127.0.0.1:{self.port}"
@@ -134,7 +141,7 @@ class Server:
         self.log = open(log, "w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         command = [
             *(sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={self.port}"),
-            *("--ip=127.0.0.1", "--ServerApp.port_retries=0", "--log-level=WARN"),
+            *(f"--ip={ip}", "--ServerApp.port_retries=0", "--log-level=WARN"),
             f"--ServerApp.root_dir={course.work}",
             f"--LabApp.default_url={self.page}",
             "--LabApp.news_url=None",
@@ -144,6 +151,9 @@ class Server:
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             command.append("--allow-root")
         env = {**os.environ, "JUPYTER_TOKEN": self.token, "COURSE_ROOT": str(course.root)}
+        # Beside the learner's own settings: JupyterLab does not ask to be allowed to fetch news.
+        own = [str(SETTINGS), *filter(None, [env.get("JUPYTER_CONFIG_PATH")])]
+        env["JUPYTER_CONFIG_PATH"] = os.pathsep.join(own)
         self.process = subprocess.Popen(
             command, cwd=course.work, env=env, stdout=self.log, stderr=subprocess.STDOUT
         )
@@ -195,9 +205,11 @@ class Server:
         self.log.close()
 
 
-def stay(course: Course, lesson: Path | None, browser: bool, port: int | None, say) -> None:
+def stay(
+    course: Course, lesson: Path | None, browser: bool, port: int | None, say, ip: str = LOCAL
+) -> None:
     """Serves JupyterLab until Ctrl-C."""
-    with Server(course, lesson, port) as server:
+    with Server(course, lesson, port, ip) as server:
         server.wait_until_ready()
         opened = browser and has_browser() and webbrowser.open(server.address)
         say("")

@@ -216,23 +216,39 @@ class Landlock:
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 # Calls that no answer needs: starting processes and programs, sockets, reaching into other
 # processes, mounting, and doors into the kernel that have been broken more than once.
-# Changing modes, owners and times is refused because Landlock leaves it free.
+# Changing modes, owners and times is refused because Landlock leaves it free. The last line of
+# each is memory that no limit counts or that outlives its process: shared memory, queues and
+# semaphores of System V and POSIX, files without a name; and moving another's pages.
 REFUSED = {
     "x86_64": (
         57, 58, 59, 322, 41, 101, 310, 311, 312, 129, 297, 434, 424, 438, 165, 166, 155, 161,
         272, 308, 323, 425, 321, 298, 248, 249, 250, 304, 428, 430, 141, 251, 144, 142, 314,
         90, 91, 268, 452, 92, 93, 94, 260, 188, 189, 190, 197, 198, 199, 132, 235, 261, 280,
+        29, 30, 31, 64, 65, 66, 67, 68, 69, 70, 71, 220, *range(240, 246), 319, 447, 256, 279,
     ),
     "aarch64": (
         221, 281, 198, 117, 270, 271, 272, 138, 240, 434, 424, 438, 40, 39, 41, 51, 97, 268, 282,
         425, 280, 241, 217, 218, 219, 265, 428, 430, 140, 30, 119, 118, 274,
         52, 53, 452, 54, 55, 5, 6, 7, 14, 15, 16, 88,
+        *range(180, 198), 279, 447, 238, 239,
     ),
 }  # fmt: skip
 CLONE = {"x86_64": 56, "aarch64": 220}
 CLONE3 = 435
-# Calls that are allowed on the process itself: kill, tkill, tgkill; prlimit64 (0 is itself too).
-ON_SELF = {"x86_64": (62, 200, 234, 302), "aarch64": (129, 130, 131, 261)}
+# Calls that are allowed on the process itself: kill, tkill, tgkill.
+ON_SELF = {"x86_64": (62, 200, 234), "aarch64": (129, 130, 131)}
+# And these, for which 0 is the process itself too: prlimit64, sched_setaffinity.
+ON_SELF_OR_0 = {"x86_64": (302, 203), "aarch64": (261, 122)}
+# Calls that are refused for some values of their second argument. fcntl: F_SETOWN, F_SETSIG and
+# F_SETOWN_EX, by which the kernel sends any signal to any process of the same user. ioctl:
+# FIOSETOWN and SIOCSPGRP, which do the same; TIOCSTI and TIOCLINUX, which type into a terminal.
+ONLY_SOME = {
+    "x86_64": ((72, (8, 10, 15)), (16, (0x8901, 0x8902, 0x5412, 0x541C))),
+    "aarch64": ((25, (8, 10, 15)), (29, (0x8901, 0x8902, 0x5412, 0x541C))),
+}
+# socketpair: a pair of streams can reach nobody else; datagrams could be sent anywhere.
+SOCKETPAIR = {"x86_64": 53, "aarch64": 199}
+STREAM = 1
 CLONE_THREAD = 0x10000
 ALLOW, ERRNO, KILL = 0x7FFF0000, 0x00050000, 0x80000000
 EPERM, ENOSYS = 1, 38
@@ -240,35 +256,47 @@ EPERM, ENOSYS = 1, 38
 
 def _program(pid: int) -> bytes:
     """The filter, as BPF: a chain of tests on the call's number, each with its own verdict."""
-    load, equal, at_least, bits, give = 0x20, 0x15, 0x35, 0x45, 0x06
+    load, equal, at_least, bits, mask, give = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
+    refuse, first, second = (give, 0, 0, ERRNO | EPERM), (load, 0, 0, 16), (load, 0, 0, 24)
     code: list[tuple[int, int, int, int]] = [
         (load, 0, 0, 4),
         (equal, 1, 0, ARCHITECTURES[MACHINE]),
         (give, 0, 0, KILL),
         (load, 0, 0, 0),
         (at_least, 0, 1, 0x40000000),  # the x32 numbers, a second way to every call
-        (give, 0, 0, ERRNO | EPERM),
+        refuse,
     ]
     for number in REFUSED[MACHINE]:
-        code += [(equal, 0, 1, number), (give, 0, 0, ERRNO | EPERM)]
+        code += [(equal, 0, 1, number), refuse]
     code += [(equal, 0, 1, CLONE3), (give, 0, 0, ERRNO | ENOSYS)]  # libraries then use clone
     code += [
         (equal, 0, 4, CLONE[MACHINE]),
-        (load, 0, 0, 16),
+        first,
         (bits, 0, 1, CLONE_THREAD),
         (give, 0, 0, ALLOW),
-        (give, 0, 0, ERRNO | EPERM),
+        refuse,
     ]
-    for number in ON_SELF[MACHINE]:
+    for number in (*ON_SELF[MACHINE], *ON_SELF_OR_0[MACHINE]):
         code += [
             (equal, 0, 5, number),
-            (load, 0, 0, 16),
+            first,
             (equal, 2, 0, pid),
-            (equal, 1, 0, 0 if number == ON_SELF[MACHINE][3] else pid),
-            (give, 0, 0, ERRNO | EPERM),
+            (equal, 1, 0, 0 if number in ON_SELF_OR_0[MACHINE] else pid),
+            refuse,
             (give, 0, 0, ALLOW),
         ]
-    code.append((give, 0, 0, ALLOW))
+    for number, values in ONLY_SOME[MACHINE]:
+        tests = [(equal, len(values) - i, 0, value) for i, value in enumerate(values)]
+        code += [(equal, 0, len(values) + 3, number), second, *tests, (give, 0, 0, ALLOW), refuse]
+    code += [
+        (equal, 0, 5, SOCKETPAIR[MACHINE]),
+        second,
+        (mask, 0, 0, 0xFF),
+        (equal, 0, 1, STREAM),
+        (give, 0, 0, ALLOW),
+        refuse,
+        (give, 0, 0, ALLOW),
+    ]
     return b"".join(struct.pack("=HBBI", *line) for line in code)
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coursework import notebook, pages, tables, words
+from coursework import notebook, pages, safe, tables, words
 from coursework.errors import GradingError
 from coursework.gradebook import Gradebook
 from coursework.student_page import Answer
@@ -213,7 +213,7 @@ def read(path: Path) -> list[tuple[Mark, int]]:
     found: dict[tuple[str, str, str], tuple[Mark, int]] = {}
     for row in table:
         where = f"{path.name}, line {table.line_num}"
-        cells = {c: tables.plain_cell((row.get(c) or "").strip()) for c in (*WANTED, "title")}
+        cells = {c: safe.uncell((row.get(c) or "").strip()) for c in (*WANTED, "title")}
         mark, seen = _mark(cells, where)
         if mark.key in found:
             raise BadMarks(f"{where}: {' '.join(mark.key)} is there twice")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import unicodedata
 
+from coursework.safe import plain
+
 JOINERS = "\u200c\u200d"  # Persian and Indian names are written with them
 LIMIT = 120
 
@@ -19,7 +21,7 @@ def clean(name: str) -> str:
     Joiners stay between letters. What is longer than ``LIMIT`` characters is cut. An empty name
     becomes "unnamed".
     """
-    name = name.encode("utf-8", "replace").decode("utf-8")
+    name = plain(name.encode("utf-8", "replace").decode("utf-8"))
     kept = []
     for i, c in enumerate(unicodedata.normalize("NFC", name)):
         category = unicodedata.category(c)

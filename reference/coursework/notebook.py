@@ -17,6 +17,9 @@ from typing import Any
 from coursework.exercise import ID, Exercise
 
 SIZE_LIMIT = 50 * 2**20
+LISTS_LIMIT, VALUES_LIMIT = 1_000_000, 1_000_000  # a list of two bytes takes 64 in memory
+PERCENT_LIMIT, CELLS_LIMIT = 1_000_000, 2000
+HEADER = re.compile(r"\A\s*# ---\n(?:#.*\n)*?# ---\n")
 CALLS_CHECK = re.compile(r"""\bcheck\(\s*["'](\d\d\.\d{1,2})["']""")
 NOT_PYTHON = {"bash", "sh", "script", "html", "HTML", "javascript", "js", "latex", "markdown"}
 NOT_PYTHON |= {"svg", "SVG", "perl", "ruby", "writefile", "file", "cmd", "system", "sx", "!"}
@@ -109,6 +112,11 @@ def parse(data: bytes, path: Path | str = "notebook.ipynb") -> Notebook:
         raise InvalidNotebook(f"{path.name} is not a text file") from None
     if path.suffix == ".py":
         return _parse_percent(text, path)
+    if text.count("[") + text.count("{") > LISTS_LIMIT or text.count(",") > VALUES_LIMIT:
+        raise InvalidNotebook(
+            f"{path.name} holds more lists or values than a notebook: clear its outputs and save "
+            "it again"
+        )
     try:
         tree = json.loads(text)
     except RecursionError:
@@ -121,8 +129,17 @@ def parse(data: bytes, path: Path | str = "notebook.ipynb") -> Notebook:
 def _parse_percent(text: str, path: Path) -> Notebook:
     import jupytext
 
+    text = _lines(text)
+    # jupytext takes a time that grows faster than the text, and reads a header as YAML, whose
+    # aliases can stand for more than all memory. Nothing of a header is needed.
+    text = HEADER.sub("", text).lstrip("\n")
+    if len(text) > PERCENT_LIMIT or text.count("# %%") > CELLS_LIMIT:
+        raise InvalidNotebook(
+            f"{path.name} has {len(text) / 1e6:.1f} MB and {text.count('# %%')} cells, more than "
+            f"the {PERCENT_LIMIT / 1e6:.0f} MB and {CELLS_LIMIT} cells allowed in a .py file"
+        )
     try:
-        tree = jupytext.reads(_lines(text), fmt="py:percent")
+        tree = jupytext.reads(text, fmt="py:percent")
     except Exception as error:
         raise InvalidNotebook(f"{path.name} is not in percent format: {error}") from None
     return _normalise(tree, path)

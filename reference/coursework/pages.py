@@ -21,25 +21,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from coursework.safe import plain
+
 HERE = Path(__file__).parent
-# Colours of a terminal, titles of its window, and the like; then what is left of control signs,
-# and signs that turn the direction of text around, with which one name can look like another.
-ESCAPES = re.compile(
-    r"\x1b(?:\][^\x07\x1b]*(?:\x07|\x1b\\)?|\[[0-?]*[ -/]*[@-~]?|[PX^_].*?\x1b\\|.)?"
-)
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
-SURROGATES = re.compile("[\ud800-\udfff]")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'"
 
 
-def clean(text: str) -> str:
-    """``text`` without terminal codes, control signs and signs that change its direction."""
-    text = ESCAPES.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-    return SURROGATES.sub("\ufffd", CONTROLS.sub("", text))
-
-
 def _finalize(value: Any) -> Any:
-    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 @lru_cache
@@ -96,10 +85,10 @@ def file_names(names: Iterable[str]) -> dict[str, str]:
     Where letters had to go, or two would be the same, a piece of a hash keeps them apart.
     """
     names = list(dict.fromkeys(names))
-    plain = {n: re.sub(r"[^\w.@+-]+", "_", clean(n)).strip("._")[:80] for n in names}
-    folded = [p.casefold() for p in plain.values()]
+    short_names = {n: re.sub(r"[^\w.@+-]+", "_", plain(n)).strip("._")[:80] for n in names}
+    folded = [p.casefold() for p in short_names.values()]
     made = {}
-    for name, short in plain.items():
+    for name, short in short_names.items():
         reserved = re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?", short)
         if short != name or reserved or folded.count(short.casefold()) > 1:
             data = name.encode("utf-8", "surrogatepass")

@@ -25,6 +25,11 @@ from coursework.keeper import RESPONSE_LIMIT
 from coursework.sandbox import Level
 
 START_LIMIT = 180.0
+STARTS_LOST = 3  # processes of a pool that may end at their start, one after another
+
+
+class EndedAtStart(WorkerFailed):
+    """A process ended before it could do anything: once, it was killed; always, it cannot start."""
 
 
 def anonymous_file(data: bytes = b"") -> int:
@@ -76,7 +81,7 @@ class Worker:
         except (OSError, EOFError) as error:
             self.log.seek(0)
             text = self.log.read().decode(errors="replace")[-2000:]
-            raise WorkerFailed(
+            raise EndedAtStart(
                 f"a grading process ended at its start ({error!r}): {text}"
             ) from None
         finally:
@@ -183,6 +188,7 @@ class Pool:
             "preload": list(preload),
         }
         self.workers: list[Worker] = []
+        self.lost_starts = 0
 
     def __enter__(self) -> Pool:
         return self
@@ -232,6 +238,14 @@ class Pool:
                     try:
                         w.start(task)
                         busy.append(w)
+                        self.lost_starts = 0
+                    except EndedAtStart:
+                        self.lost_starts += 1
+                        if self.lost_starts > STARTS_LOST:
+                            raise
+                        self._replace(w)
+                        queue.appendleft(task)
+                        break
                     except (OSError, EOFError):
                         self._lost(w, task, queue)
                         break
@@ -268,10 +282,13 @@ class Pool:
                 found.append(w)
         return found
 
-    def _lost(self, w: Worker, task: Task, queue: deque[Task]) -> None:
-        """Replaces a process that is gone; other exercises of its task go on."""
+    def _replace(self, w: Worker) -> None:
         w.stop()
         self.workers[self.workers.index(w)] = Worker(self)
+
+    def _lost(self, w: Worker, task: Task, queue: deque[Task]) -> None:
+        """Replaces a process that is gone; other exercises of its task go on."""
+        self._replace(w)
         task.lose()
         if task.left():
             queue.appendleft(task)

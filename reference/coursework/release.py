@@ -176,7 +176,7 @@ def _fill(
             _put(file, folder / file.relative_to(course.root))
     data = course.root / "data"
     for file in _files(data):
-        if _needed(course, file.relative_to(data).as_posix(), {s.number for s in sources}):
+        if needed(course, file.relative_to(data).as_posix(), {s.number for s in sources}):
             _put(file, folder / file.relative_to(course.root))
     first = next((e.id for c in loaded.values() for e in c), "NN.N")
     made_from = build.compose(sources[0], lesson=True)["metadata"]["coursework"]["course"]
@@ -206,7 +206,7 @@ def _fill(
     (folder / FILE).write_text(text, encoding="utf-8", newline="\n")
 
 
-def _needed(course: Course, name: str, numbers: set[str]) -> bool:
+def needed(course: Course, name: str, numbers: set[str]) -> bool:
     """Whether a file of the data goes with the lessons ``numbers``."""
     of = [set(lessons) for pattern, lessons in course.lesson_data if fnmatch(name, pattern)]
     return not of or any(lessons & numbers for lessons in of)

@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from coursework.errors import GradingError
 from coursework.names import clean
 
 
-class RosterError(ValueError):
+class RosterError(GradingError):
     """A roster that cannot be used; the message says which line and why."""
+
+    exit_code = 7
 
 
 @dataclass(frozen=True)

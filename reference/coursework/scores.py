@@ -12,13 +12,18 @@ import datetime as dt
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from coursework.classroom import Class, LessonRules
 from coursework.reports import SubmissionReport
 
+if TYPE_CHECKING:
+    from coursework.student_page import Answer
+
 DAY = 86400
+WORDS = "words"  # stands for all answers in words, where others are exercises
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,8 @@ class Points:
 
     student: str
     lesson: str
-    exercises: Mapping[str, int]
-    out_of: Mapping[str, int]
+    exercises: Mapping[str, int | Fraction]
+    out_of: Mapping[str, int | Fraction]
     submission: str = ""
     late: bool = False
     handed_in: str = ""
@@ -38,7 +43,8 @@ class Points:
 @dataclass
 class LessonScore:
     """points: as graded, with those a teacher gave; final: what counts, out of ``out_of``; days:
-    begun days late; counted: False where dropped; notes: why it is not simply the points."""
+    begun days late; counted: False where dropped; notes: why it is not simply the points; order:
+    of the attempt that is kept, -1 for none."""
 
     points: Fraction
     out_of: Fraction
@@ -47,6 +53,7 @@ class LessonScore:
     counted: bool = True
     handed_in: bool = True
     notes: list[str] = field(default_factory=list)
+    order: int = -1
 
     @property
     def share(self) -> Fraction:
@@ -64,21 +71,57 @@ class StudentScore:
     total: Fraction
 
 
-def from_reports(reports: Iterable[SubmissionReport]) -> list[Points]:
-    """Points of a gradebook's reports, which come oldest first."""
-    return [
-        Points(
-            r.student,
-            r.lesson,
-            {e.id: e.points for e in r.exercises},
-            {e.id: e.out_of for e in r.exercises} or {"": r.out_of},
-            r.submission,
-            r.late,
-            r.handed_in,
-            order,
+def from_reports(
+    reports: Iterable[SubmissionReport],
+    marked: Mapping[tuple[str, str], Iterable[Answer]] | None = None,
+) -> list[Points]:
+    """Points of a gradebook's reports, which come oldest first.
+
+    marked: (student, lesson) -> answers in words that a person has given points. Once one student
+    has some in a lesson, they can be had by all.
+    """
+    words: dict[tuple[str, str], tuple[Fraction, Fraction]] = {}
+    for key, answers in (marked or {}).items():
+        pairs = [(Fraction(str(a.points or 0)), Fraction(str(a.out_of))) for a in answers]
+        words[key] = sum(p for p, _ in pairs), sum(o for _, o in pairs)
+    most: defaultdict[str, Fraction] = defaultdict(Fraction)
+    for (_, lesson), (_, out_of) in words.items():
+        most[lesson] = max(most[lesson], out_of)
+    found = []
+    for order, r in enumerate(reports):
+        exercises: dict[str, int | Fraction] = {e.id: e.points for e in r.exercises}
+        out_of: dict[str, int | Fraction] = {e.id: e.out_of for e in r.exercises} or {"": r.out_of}
+        if most[r.lesson]:
+            exercises[WORDS] = words.get((r.student, r.lesson), (Fraction(0),))[0]
+            out_of[WORDS] = most[r.lesson]
+        found.append(
+            Points(r.student, r.lesson, exercises, out_of, r.submission, r.late, r.handed_in, order)
         )
-        for order, r in enumerate(reports)
-    ]
+    return found
+
+
+def counting(reports: Iterable[SubmissionReport], rules: Class) -> list[SubmissionReport]:
+    """Of each student's attempts at a lesson the one that counts by the class's rules.
+
+    In a group it may be another member's; it then stands under the student's own name. What is of
+    no lesson, because it cannot be read, stands beside: the last of each student.
+    """
+    reports = list(reports)
+    kept = {r.student: r for r in reports if not r.lesson}
+    found = list(kept.values())
+    for student, score in scores(from_reports(reports), rules).items():
+        for one in score.lessons.values():
+            if one.order >= 0:
+                found.append(replace(reports[one.order], student=student))
+    return sorted(found, key=lambda r: (r.lesson, r.student))
+
+
+def told(score: LessonScore) -> list[str]:
+    """What a student is told of a score that is not simply the points of the checks."""
+    notes = list(score.notes)
+    if score.final != score.points:
+        notes.append(f"It counts {_shown(score.final)} of {_shown(score.out_of)} points.")
+    return notes
 
 
 def scores(points: Iterable[Points], rules: Class) -> dict[str, StudentScore]:
@@ -114,6 +157,8 @@ def _lesson(
     student: str, number: str, attempts: list[Points], out_of: Fraction, rules: Class
 ) -> LessonScore:
     judged = [(_judged(student, p, rules), _when(p, rules), p.order) for p in attempts]
+    for one, _, order in judged:
+        one.order = order
     if judged and rules.keep == "best":
         score = max(judged, key=lambda j: (j[0].final, j[1], j[2]))[0]
     elif judged:

@@ -21,6 +21,7 @@ from coursework.notebook import CALLS_CHECK, Cell, Extracted, Notebook
 from coursework.statements import (
     FUNCTIONS,
     Statement,
+    TooMuch,
     alias_name,
     index,
     label,
@@ -29,6 +30,7 @@ from coursework.statements import (
 
 SHOWS = {"figure", "compare", "check", "setup", "slow"}
 END = 10**9
+STEPS_LIMIT = 300_000  # definitions looked at for one answer; lessons need some thousands
 
 
 class Slicer:
@@ -51,6 +53,7 @@ class Slicer:
         self.needs: dict[Statement, list[tuple[str, Statement]]] = {}
         self.wanted: dict[Statement, set[str]] = {}
         self.unknown: set[str] = set()
+        self.steps = 0
         self.point = (END, END)
 
     def run(self) -> Extracted:
@@ -175,6 +178,9 @@ class Slicer:
 
     def _reaching(self, name: str, point: tuple[int, int]) -> list[Statement]:
         """The statements that make what ``name`` stands for at ``point``."""
+        self.steps += len(self.index.by_name.get(name, ()))
+        if self.steps > STEPS_LIMIT:
+            raise TooMuch("the answer's cells depend on each other in too many ways")
         found = [s for s in self.index.by_name.get(name, ()) if not set(s.binds) <= self.skip]
         if any(s.binds[name] and not s.stubs for s in found):
             found = [s for s in found if not s.stubs]

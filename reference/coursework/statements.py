@@ -20,6 +20,11 @@ OWN_SCOPE = (*FUNCTIONS, ast.ClassDef, ast.Lambda)
 FILLS = {"append", "extend", "add", "update", "insert", "setdefault", "sort", "reverse", "pop"}
 FILLS |= {"remove", "clear", "appendleft", "register", "eval", "train", "to", "requires_grad_"}
 FILLS |= {"load_state_dict", "manual_seed"}
+STATEMENTS_LIMIT = 10_000  # the longest lesson has under a thousand
+
+
+class TooMuch(ValueError):
+    """Cells that would take hours to be cut."""
 
 
 @dataclass(eq=False)
@@ -266,9 +271,11 @@ class Index:
                 statement.text = (
                     "\n".join(lines[first : node.end_lineno]) if alone else ast.unparse(node)
                 )
-            except RecursionError:
+            except (RecursionError, ValueError):
                 continue
             self.statements.append(statement)
+            if len(self.statements) > STATEMENTS_LIMIT:
+                raise TooMuch(f"the notebook has over {STATEMENTS_LIMIT} statements")
             if isinstance(node, ast.ImportFrom):
                 if node.module == "__future__":
                     self.future.update(a.name for a in node.names)
@@ -283,5 +290,11 @@ class Index:
 def index(notebook: Notebook) -> Index:
     """The notebook's ``Index``, kept with it."""
     if "_index" not in notebook.__dict__:
-        notebook.__dict__["_index"] = Index(notebook)
-    return notebook.__dict__["_index"]
+        try:
+            notebook.__dict__["_index"] = Index(notebook)
+        except TooMuch as error:
+            notebook.__dict__["_index"] = error
+    found = notebook.__dict__["_index"]
+    if isinstance(found, TooMuch):
+        raise found
+    return found

@@ -16,6 +16,7 @@ from coursework.names import clean, shown
 from coursework.notebook import SIZE_LIMIT, InvalidNotebook, lesson_of, parse
 
 OTHERS_LIMIT = 5  # files that a note names
+DEPTH_LIMIT = 40  # folders in folders
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,14 @@ def _folder(folder: Path, layout: str | None) -> list[Submission]:
     files, seen, problems, zips = {}, [], {}, []
     for path in _below(folder):
         parts = path.relative_to(folder).parts
-        if path.suffix.lower() == ".zip" and len(parts) == 1 and not _handed_in(parts[0]):
+        is_zip = path.suffix.lower() == ".zip" and path.is_file()
+        if is_zip and len(parts) == 1 and not _handed_in(parts[0]):
             zips.append(path)
             continue
         seen.append(parts)
         files[parts] = path
         own = folder / parts[0] if len(parts) > 1 else folder
-        if problem := _link_problem(path, own):
+        if problem := _link_problem(path, own) or _kind_problem(path):
             problems[parts] = problem
     top = layouts.common_folder(seen)
     if top and (top, layouts.METADATA) in files:  # Gradescope's zip, unpacked
@@ -287,15 +289,23 @@ def _yaml(read) -> Any:
 
 
 def _below(folder: Path) -> list[Path]:
-    """All visible files below ``folder``, in order; links to folders are not followed."""
-    found = []
-    for entry in sorted(folder.iterdir()):
-        if entry.name.startswith((".", "__")):
+    """All visible files below ``folder``, in order; links to folders are not followed. A folder
+    that cannot be looked into, or lies too deep, is there itself."""
+    found, ahead = [], [folder]
+    while ahead:
+        path = ahead.pop()
+        try:
+            is_folder = path.is_dir()
+            if is_folder and path != folder and path.is_symlink():
+                continue
+            deep = len(path.relative_to(folder).parts) > DEPTH_LIMIT
+            inside = sorted(path.iterdir()) if is_folder and not deep else None
+        except OSError:
+            inside = None
+        if inside is None:
+            found.append(path)
             continue
-        if entry.is_dir():
-            found += [] if entry.is_symlink() else _below(entry)
-        else:
-            found.append(entry)
+        ahead += [p for p in reversed(inside) if not p.name.startswith((".", "__"))]
     return found
 
 
@@ -310,7 +320,19 @@ def _link_problem(path: Path, folder: Path) -> str:
     return "" if inside else f"{clean(path.name)} is a link out of the submission's folder"
 
 
+def _kind_problem(path: Path) -> str:
+    """Reading a pipe or a device might never end."""
+    try:
+        if path.is_file():
+            return ""
+    except OSError:
+        pass
+    return f"{clean(path.name)} is no file that can be read"
+
+
 def _is_percent(path: Path) -> bool:
+    if _kind_problem(path):
+        return False
     try:
         with open(path, "rb") as f:
             return b"# %%" in f.read(100_000)

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from coursework.errors import GradingError
-from coursework.pages import clean, whole
+from coursework.pages import whole
 from coursework.reports import SubmissionReport
+from coursework.safe import cell, plain
 
-FORMULA = re.compile(r"['\s]*[=+\-@\t\r\n＝＋－＠]")  # \s counts spaces of every width
 TYPES = {
     "student": "string",
     "lesson": "string",
@@ -46,26 +45,13 @@ class NoParquet(GradingError):
     exit_code = 3
 
 
-def safe_cell(value: Any) -> Any:
-    """``value`` for a CSV: numbers as they are, text so that no spreadsheet computes with it."""
-    if value is None or isinstance(value, (bool, int, float)):
-        return "" if value is None else value
-    text = clean(str(value))
-    return "'" + text if FORMULA.match(text) else text
-
-
-def plain_cell(text: str) -> str:
-    """The inverse of ``safe_cell`` for text that has come back from a spreadsheet."""
-    return text[1:] if text.startswith("'") and FORMULA.match(text[1:]) else text
-
-
 def to_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
     """CSV with a header, every cell safe; lines end as spreadsheets like it (CR LF)."""
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(map(safe_cell, columns))
+    writer.writerow(map(cell, columns))
     for row in rows:
-        writer.writerow([safe_cell(row.get(c)) for c in columns])
+        writer.writerow([cell(row.get(c)) for c in columns])
     return out.getvalue()
 
 
@@ -124,7 +110,7 @@ def write_parquet(reports: Iterable[SubmissionReport], path: Path) -> int:
     rows = tidy(reports)
     schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in TYPES.items()])
     columns = {
-        n: [clean(v) if isinstance(v, str) else v for v in (r[n] for r in rows)] for n in TYPES
+        n: [plain(v) if isinstance(v, str) else v for v in (r[n] for r in rows)] for n in TYPES
     }
     with whole(path) as part:
         pq.write_table(pa.table(columns, schema=schema), part)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coursework import config, exits
+from coursework import config, exits, safe
 
 if TYPE_CHECKING:
     from coursework.config import Course
@@ -26,7 +26,9 @@ class Trouble(Exception):
 
 
 def say(text: str = "") -> None:
-    """Prints; where the terminal lacks a sign (old Windows consoles), another stands for it."""
+    """Prints, without codes that would move the cursor; where the terminal lacks a sign (old
+    Windows consoles), another stands for it."""
+    text = safe.plain(text)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)
@@ -113,7 +115,7 @@ def table(found: list[SubmissionReport]) -> None:
                 r.verdict,
                 *(points.get(i, "") for i in ids),
             ]
-            rows_table.add_row(*map(Text, cells))
+            rows_table.add_row(*(Text(safe.line(c)) for c in cells))
         console.print(rows_table)
     for r in found:
         for note in r.notes:

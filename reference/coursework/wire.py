@@ -17,6 +17,7 @@ from coursework.exercise import Given, Seed
 MAGIC = b"CWD1"
 MAX_DEPTH = 32
 MAX_ITEMS = 200_000
+MAX_KEYS = 4000  # of all dicts and sets in a message: keys can be chosen so that all collide
 
 TORCH_DTYPES = (
     "float64",
@@ -50,7 +51,7 @@ def encode(value: Any) -> bytes:
     """``value`` as bytes. Unknown objects become ``Opaque``; deep or huge containers raise."""
     buffers: list[bytes] = []
     offset = 0
-    items = 0
+    items = keys = 0
 
     def add(data: bytes) -> list[int]:
         nonlocal offset
@@ -59,7 +60,7 @@ def encode(value: Any) -> bytes:
         return [start, len(data)]
 
     def walk(v: Any, depth: int) -> Any:
-        nonlocal items
+        nonlocal items, keys
         items += 1
         if depth > MAX_DEPTH or items > MAX_ITEMS:
             raise WireError(f"containers deeper than {MAX_DEPTH} or over {MAX_ITEMS} items")
@@ -88,6 +89,10 @@ def encode(value: Any) -> bytes:
             return ["l", [walk(x, depth + 1) for x in list.__iter__(v)]]
         if isinstance(v, tuple):
             return ["u", [walk(x, depth + 1) for x in tuple.__iter__(v)]]
+        if isinstance(v, (dict, set, frozenset)):
+            keys += len(v)
+            if keys > MAX_KEYS:
+                raise WireError(f"dicts and sets with over {MAX_KEYS} keys")
         if isinstance(v, dict):
             return ["d", [[walk(k, depth + 1), walk(x, depth + 1)] for k, x in dict.items(v)]]
         if isinstance(v, (set, frozenset)):
@@ -154,7 +159,7 @@ def decode(data: bytes, limit: int = 512 * 2**20) -> Any:
     except (ValueError, RecursionError) as error:
         raise WireError(f"header is not JSON: {error}") from None
     body = memoryview(data)[12 + length :]
-    items = 0
+    items = keys = 0
 
     def cut(start: int, size: int) -> bytes:
         if not (isinstance(start, int) and isinstance(size, int)):
@@ -191,7 +196,7 @@ def decode(data: bytes, limit: int = 512 * 2**20) -> Any:
             raise WireError(str(error)) from None
 
     def walk(node: Any, depth: int) -> Any:
-        nonlocal items
+        nonlocal items, keys
         items += 1
         if depth > MAX_DEPTH or items > MAX_ITEMS:
             raise WireError("message is too deep or has too many items")
@@ -222,6 +227,10 @@ def decode(data: bytes, limit: int = 512 * 2**20) -> Any:
             return [walk(x, depth + 1) for x in rest[0]]
         if tag == "u":
             return tuple(walk(x, depth + 1) for x in rest[0])
+        if tag in ("e", "d"):
+            keys += len(rest[0])
+            if keys > MAX_KEYS:
+                raise WireError(f"dicts and sets with over {MAX_KEYS} keys")
         if tag == "e":
             return set(walk(x, depth + 1) for x in rest[0])
         if tag == "d":

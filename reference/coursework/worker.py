@@ -82,12 +82,12 @@ def preload_training() -> None:
 
 
 def quiet_package() -> None:
-    """``from coursework import check, hint`` works beside an answer, and does nothing."""
+    """``from coursework import check, hint, status`` works beside an answer, and does nothing."""
     import coursework
 
     def check(*_: Any, **__: Any) -> None: ...
 
-    coursework.check = coursework.hint = check
+    coursework.check = coursework.hint = coursework.status = check
 
 
 def forget_place() -> None:

@@ -5,6 +5,8 @@ What lives here, from the bottom up:
 - ``schedules``: how much noise there is at each time; ``process``: putting it in
 - ``prediction``: what a network may predict, and the interface that samplers see
 - ``denoisers``: the best possible denoisers, in closed form; ``losses``: what training minimises
+- ``flow``: the straight path, its velocity and the way back; ``dit``: a transformer in place of the
+  U-Net
 - ``sets2d``: point sets in the plane and a denoiser that learns one in seconds
 - ``data``, ``downloads``: images with their cards; ``plots``, ``palette``: pictures of all of it
 - ``sound``, ``resampling``, ``transforms``: clips of sound, and their spectrograms and back;
@@ -12,6 +14,8 @@ What lives here, from the bottom up:
 - ``subsets``, ``affine``, ``finetune``, ``stopping``: what helps where data are few
 - ``distillation``, ``consistency``: students that need few calls; ``latents``: diffusion on codes;
   ``costs``, ``quantising``: what a call costs, and weights of eight bits
+- ``text``: prompts as numbers and the network that reads them; ``drawings``: emoji with their
+  prompts; ``prompts``: asking with words; ``attributes``, ``prompt_judging``: was it drawn
 - ``results``: measured figures, shown and kept; ``experiments``: what measures claims, run by run
 
 Nothing is imported until it is used: ``import undiffuse`` costs no torch.

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d}
+TIME_SCALE = 1000.0  # networks are told t in [0, 1]; ``timestep_embedding`` was made for steps
 
 
 def timestep_embedding(t: torch.Tensor, dim: int, max_period: float = 10000.0) -> torch.Tensor:
@@ -163,6 +164,46 @@ class SelfAttention(nn.Module):
         return x + self.proj(h.transpose(-1, -2).reshape(x.shape))
 
 
+def masked_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """Attention of q (B, heads, N, D) to k and v (B, heads, L, D) where mask (B, L) is True.
+
+    Vaswani et al. 2017, eq. 1. Where a sample has nothing to look at, zeros come back.
+    """
+    some = mask.any(1)[:, None]
+    allowed = (mask | ~some)[:, None, None, :]
+    h = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
+    return h * some[:, :, None, None].to(h.dtype)
+
+
+class CrossAttention(nn.Module):
+    """Every place of (B, C, ...) looks at the words of a prompt, beside a shortcut.
+
+    forward(x (B, C, ...), context (B, L, D), mask (B, L) bool, True where there is a word) -> x's
+    shape. Places ask (queries), words answer (keys, values), in ``heads`` heads; the projection
+    starts at zero. Without any word x comes back as it was. Rombach et al. 2022, section 3.3.
+    """
+
+    def __init__(self, channels: int, context_dim: int, heads: int = 4, dims: int = 2) -> None:
+        super().__init__()
+        if channels % heads:
+            raise ValueError(f"{channels} channels cannot be shared by {heads} heads")
+        self.heads = heads
+        self.norm = group_norm(channels)
+        self.q = CONV[dims](channels, channels, 1)
+        self.kv = nn.Linear(context_dim, 2 * channels)
+        self.proj = zero_init_(CONV[dims](channels, channels, 1, bias=False))
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        b, c = x.shape[:2]
+        split = (self.heads, c // self.heads)
+        q = self.q(self.norm(x)).reshape(b, *split, -1).transpose(-1, -2)
+        k, v = self.kv(context).reshape(b, -1, 2, *split).permute(2, 0, 3, 1, 4)
+        h = masked_attention(q, k, v, mask)  # (B, heads, places, C / heads)
+        return x + self.proj(h.transpose(-1, -2).reshape(x.shape))
+
+
 class SelfAttention2d(SelfAttention):
     """``SelfAttention`` for images."""
 
@@ -258,6 +299,26 @@ class FactoredConditioner(nn.Module):
             found.append(rows(torch.where(none, n, rest % n)))
             rest = rest // n
         return torch.stack(found).sum(0)
+
+
+def embed_time_and_class(
+    network: Any, x: torch.Tensor, t: Any, cond: torch.Tensor | None, waves: int
+) -> torch.Tensor:
+    """(B, emb_dim) for x (B, ...): time, plus the class where ``network`` knows classes.
+
+    network: has ``time_mlp``, of ``waves`` numbers, ``conditioner`` or None, and ``null``. t: a
+    number or (B,), in [0, 1]. cond: (B,) labels; None means the null label. Raises ValueError for
+    labels where the network knows none.
+    """
+    time = torch.as_tensor(t, device=x.device).to(torch.float32).expand(len(x))
+    emb = network.time_mlp(timestep_embedding(TIME_SCALE * time, waves).to(x.dtype))
+    if network.conditioner is None:
+        if cond is not None:
+            raise ValueError("this network was built without classes, and got labels")
+        return emb
+    if cond is None:
+        cond = torch.full((len(x),), network.null, device=x.device)
+    return emb + network.conditioner(cond)
 
 
 class PatchStem(nn.Module):

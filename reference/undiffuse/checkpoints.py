@@ -7,6 +7,7 @@ weights and text, nothing that runs.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -35,7 +36,8 @@ class Checkpoint:
 
     model: in evaluation mode, float32. kind: what it predicts. scale: the model knows data times
     this, 1 for images; ``draw.draw`` divides by it, and so must whoever samples from ``model``
-    otherwise. shape: of one sample, (C, ...). null: the label for "none", or None. facts: what the
+    otherwise. shape: of one sample, (C, ...). null: the label for "none" (of prompts the token), or
+    None. facts: what the
     run that made it wrote (steps, seconds, measured quality where that was recorded).
     """
 
@@ -56,7 +58,15 @@ class Checkpoint:
 
     @property
     def null(self) -> int | None:
-        return self.recipe.network.get("classes")
+        return self.recipe.null
+
+    @property
+    def vocab(self) -> dict[str, int]:
+        """Word -> number of a network that reads prompts; ValueError for another."""
+        if not self.recipe.told:
+            raise ValueError(f"{self.name} reads no prompts")
+        words = self.facts.get("words")
+        return {w: i for i, w in enumerate(words)} if words else self.recipe.source.vocab
 
 
 def folder() -> Path:
@@ -68,6 +78,22 @@ def names() -> list[str]:
     """The shipped checkpoints (classifiers, which lie beside them, are not among these)."""
     found = (p.stem for p in folder().glob("*.safetensors"))
     return sorted(name for name in found if not name.endswith("_classifier"))
+
+
+def quality(name: str) -> dict[str, Any] | None:
+    """What was measured of a shipped checkpoint: ``quality`` of its NAME.json, as its card has it.
+
+    None where there is no such checkpoint, nothing is recorded of it, or what is recorded was
+    measured of other weights.
+    """
+    path = folder() / f"{name}.safetensors"
+    try:
+        told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        found, wanted = told["quality"], told["sha256"]
+        same = hashlib.sha256(path.read_bytes()).hexdigest() == wanted
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if same and isinstance(found, dict) else None
 
 
 def save(

@@ -1,6 +1,7 @@
 """Small classifiers whose features and labels judge the models: trained apart from all of them.
 
-``load("digits")`` gives a shipped one, of ``NAMES``; those of sounds are ``SoundClassifier``. They
+``load("digits")`` gives a shipped one, of ``NAMES``; those of sounds are ``SoundClassifier``. Those
+of ``OF_ATTRIBUTES`` judge drawings, and are ``AttributeClassifier``. They
 have seen only the split ``features``, which no generative model is trained on or compared with, so
 that what they say of samples is the word of somebody who was not there when these were made.
 """
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 FORMAT = "undiffuse-classifier-1"
 NAMES = ("digits", "fashion", "drums", "notes", "fsdd")
+OF_ATTRIBUTES = ("portraits", "emoji")
 
 
 class Classifier(nn.Module):
@@ -276,9 +278,10 @@ def locate(name: str | os.PathLike) -> Path:
         if not path.is_file():
             raise CheckpointError(f"there is no classifier file {path}")
         return path
-    if str(name) not in NAMES:
+    if str(name) not in (*NAMES, *OF_ATTRIBUTES):
         raise CheckpointError(
-            f"there is no classifier {str(name)!r}: there are {', '.join(NAMES)}, or name a "
+            f"there is no classifier {str(name)!r}: there are "
+            f"{', '.join((*NAMES, *OF_ATTRIBUTES))}, or name a "
             ".safetensors file"
         )
     path = data.folder() / "checkpoints" / f"{name}_classifier.safetensors"
@@ -307,7 +310,7 @@ def load(
     from safetensors import SafetensorError, safe_open
 
     path = locate(name)
-    if str(name) in NAMES:
+    if str(name) in (*NAMES, *OF_ATTRIBUTES):
         found, wanted = hashlib.sha256(path.read_bytes()).hexdigest(), facts(name)["sha256"]
         if found != wanted:
             raise CheckpointError(
@@ -325,11 +328,13 @@ def load(
             f"{path} holds no classifier of this course: its format is {text.get('format')!r}, "
             f"and {FORMAT!r} is wanted"
         )
+    from undiffuse.attributes import AttributeClassifier
     from undiffuse.sound_classifiers import SoundClassifier
 
     try:
         options = json.loads(text["options"])
-        model = (SoundClassifier if "rate" in options else Classifier)(**options)
+        kind = SoundClassifier if "rate" in options else Classifier
+        model = (AttributeClassifier if "attributes" in options else kind)(**options)
         model.load_state_dict({k: v.float() if v.is_floating_point() else v
                                for k, v in weights.items()})  # fmt: skip
     except (KeyError, ValueError, TypeError, RuntimeError) as error:

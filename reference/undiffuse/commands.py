@@ -73,6 +73,10 @@ def find_device(name: str) -> str:
         raise CommandError(f"device is auto, {', '.join(has)} or cuda:N, not {name!r}", USAGE)
     if not has[kind]:
         raise CommandError(f"torch finds no {kind} here; leave --device out, or use cpu", USAGE)
+    if name.startswith("cuda:"):
+        there = torch.cuda.device_count()
+        if name.removeprefix("cuda:") not in map(str, range(there)):
+            raise CommandError(f"there is no {name} here, but cuda:0 to cuda:{there - 1}", USAGE)
     return name
 
 
@@ -96,6 +100,12 @@ def train(
         float | None, typer.Option(help="As many steps as fit into this time.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="In place of the recipe's steps.")] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(
+            help="Batches go through the network in so many parts: the same steps, less memory."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "auto",
     save_every: Annotated[
         float, typer.Option(min=0, help="Seconds between states on disk, should the power fail.")
@@ -109,8 +119,8 @@ def train(
     The run's folder gets state.pt (what is needed to go on), log.jsonl, samples where the recipe
     says sample_every, and at the end
     NAME.safetensors, which `course sample` reads, and curves.png. Ctrl-C saves and stops; the same
-    command goes on, to the same weights. Several processes share each batch: torchrun
-    --nproc-per-node 2 -m coursework train NAME.
+    command goes on, to the same weights. Several processes share each batch, on CPUs or each on a
+    GPU of its own: torchrun --nproc-per-node 2 -m coursework train NAME.
 
     Example: course train lesson05 --out runs/lesson05
     """
@@ -118,9 +128,11 @@ def train(
 
     from undiffuse import checkpoints, recipes, team, trainer
 
-    with told("lower batch in the recipe, or the network's channels"):
+    parts = 2 * (accumulate or 1)
+    less = f"--accumulate {parts} makes the same steps in less memory"
+    with told(f"lower batch in the recipe, or the network's size; {less}"):
         chosen = recipes.load(recipe)
-        changes: dict[str, Any] = {}
+        changes: dict[str, Any] = {} if accumulate is None else {"accumulate": accumulate}
         if steps is not None:
             changes = {"steps": steps, "seconds": 0.0}
         if seconds is not None:
@@ -136,7 +148,8 @@ def train(
         folder = out or Path("runs") / chosen.name
         file = folder / f"{chosen.name}.safetensors"
         where = find_device(device)
-        leads = team.join(where).leads
+        joined = team.join(where)
+        leads, size = joined.leads, joined.size
         options = {"folder": folder, "device": where, "save_every": save_every}
         if chosen.validate_every:
             options["validation"] = take("validation")
@@ -160,8 +173,14 @@ def train(
         finally:
             team.leave()
         keep(run, file)
+        machine = trainer.facts(run, where)["machine"]
     if leads:
-        typer.echo(f"{file}: {run.steps} steps in {run.seconds:.0f} s; see curves.png beside it")
+        pace = f"{trainer.samples_per_second(run):,.0f} {'images' if x.ndim == 4 else 'sounds'}"
+        shared = f" by {size} processes" if size > 1 else ""
+        typer.echo(
+            f"{file}: {run.steps} steps in {run.seconds:.0f} s{shared}, {pace} a second on "
+            f"{machine}; see curves.png beside it"
+        )
 
 
 @contextmanager
@@ -237,6 +256,23 @@ def sample(
             "come in turn."
         ),
     ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            help="Words, for a network that reads them (portraits, emoji); without it the prompts "
+            "of the split reference come in turn."
+        ),
+    ] = None,
+    negative: Annotated[
+        str | None, typer.Option(help="Words for what is not wanted in the picture.")
+    ] = None,
+    also: Annotated[
+        str | None, typer.Option(help="A second prompt, wanted as well as the first.")
+    ] = None,
+    second_scale: Annotated[
+        float | None,
+        typer.Option(min=0, help="How strongly --negative or --also counts [default: 1.5 or 2]."),
+    ] = None,
     grid: Annotated[
         Path | None, typer.Option(help="A .png file of all images, or spectrograms of sounds.")
     ] = None,
@@ -266,7 +302,11 @@ def sample(
     Each sample has a random stream of its own: sample 7 of a seed is the same whatever --batch and
     --count, but for the last bits of sums, which may round differently.
 
+    A prompt may say anything; words that the network does not know are left out, and the output
+    names them with the nearest that it knows.
+
     Example: course sample digits --count 100 --calls 20 --out digits.npz --grid digits.png
+    Example: course sample portraits --prompt "a pilot with dark skin" --grid pilots.png
     """
     if out is None and grid is None and wav is None:
         raise CommandError(
@@ -277,11 +317,20 @@ def sample(
         if file is not None and file.suffix != suffix:
             raise CommandError(f"{file} must end with {suffix}", USAGE)
 
-    from undiffuse import checkpoints, draw, hearing, sampling
+    if prompt is None and (negative is not None or also is not None):
+        raise CommandError("--negative and --also go with --prompt", USAGE)
+    if prompt is not None and label is not None:
+        raise CommandError("give --prompt or --label, as the network reads words or labels", USAGE)
+
+    import numpy as np
+
+    from undiffuse import checkpoints, draw, hearing, prompts, sampling
 
     with told(f"lower --batch (it is {batch})"):
         found = checkpoints.load(name, find_device(device))
         kind, rate = draw.kind_of(found), draw.rate_of(found)
+        if label is not None and found.recipe.told:
+            raise CommandError(f"{found.name} reads words: --prompt in place of --label", USAGE)
         if kind == "image" and wav is not None:
             raise CommandError(f"{found.name} makes images: there is no --wav of them", USAGE)
         if kind != "image" and rate is None:
@@ -293,19 +342,29 @@ def sample(
         sampling.steps_for(solver or draw.SOLVER, calls or draw.CALLS)
         made = calls or found.recipe.distilled.get("calls", draw.CALLS)
         with bar(made * count, found.name, "call") as shown:
-            samples, labels = draw.draw(
-                found,
-                count,
-                calls=calls,
-                seed=seed,
-                solver=solver,
-                guidance=guidance,
-                guidance_interval=guidance_interval,
-                label=chosen,
-                batch=batch,
-                progress=shown.update,
-            )
-        if kind == "image":
+            options = {
+                "calls": calls,
+                "seed": seed,
+                "solver": solver,
+                "guidance": guidance,
+                "guidance_interval": guidance_interval,
+                "batch": batch,
+                "progress": shown.update,
+            }
+            if prompt is not None:
+                second = {"negative": negative or "", "also": also or ""}
+                asked = prompts.ask(
+                    found, prompt, count, **second, second_scale=second_scale, **options
+                )
+                samples, labels = asked.samples, asked.tokens
+            else:
+                samples, labels = draw.draw(found, count, label=chosen, **options)
+        for line in asked.said if prompt is not None else ():
+            typer.echo(line, err=True)
+        if found.recipe.told:
+            arrays = draw.arrays(samples)
+            arrays["prompts"] = np.array(prompts.words_from(labels, found.vocab))
+        elif kind == "image":
             arrays = draw.arrays(samples, labels)
         else:
             arrays = draw.arrays(draw.heard(found, samples, seed, voice), labels, rate)

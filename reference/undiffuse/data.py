@@ -1,9 +1,10 @@
-"""The small real sets that come with the course: images of digits and clothes, and sounds.
+"""The small real sets that come with the course: images, sounds, and drawings with words.
 
 ``load(name)`` reads a set as it is stored (uint8 or int16) and checks it against
-``data/manifest.json``; ``digits``, ``fashion``, ``drums`` and ``notes`` give a split as tensors in
-[-1, 1], and ``speech_prompts`` a few spoken digits to try things out with. Nothing here uses the
-network: for the full sets, and spoken digits to train on, see ``undiffuse.downloads``.
+``data/manifest.json``; ``digits``, ``fashion``, ``drums``, ``notes``, ``portraits`` and ``emoji``
+give a split as tensors in [-1, 1], and ``speech_prompts`` a few spoken digits to try things out
+with. Nothing here uses the network: for the full sets, and spoken digits to train on, see
+``undiffuse.downloads``.
 
 The splits are disjoint and each has one use, so that no figure is judged by what it was fitted to:
 
@@ -33,6 +34,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     import torch
+
+    from undiffuse.drawings import DrawingSet
 
 SPLITS = ("train", "validation", "reference", "held_out", "features")
 
@@ -178,6 +181,52 @@ def notes(
     )
 
 
+def portraits(split: str = "train", n: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """People by role, tone of skin and style of drawing: pictures and prompts of a split.
+
+    split, n: as for ``drums``; no combination of role, tone and style stands in two splits, and
+    each pair of them is trained on. Returns images float32 (N, 3, 32, 32) in [-1, 1] and tokens
+    int64 (N, 20) of their prompts (``vocab``). Raises what ``digits`` raises.
+    """
+    return _told("portraits32", split, n)
+
+
+def emoji(split: str = "train", n: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Emoji of things, animals, faces and places: as ``portraits``, by concept and style.
+
+    Each concept is trained on in up to two styles; its third is in another split.
+    """
+    return _told("emoji32", split, n)
+
+
+def vocab(name: str) -> dict[str, int]:
+    """Word -> number, of all prompts of the training split of a set of drawings."""
+    path = locate(name)
+    stat = path.stat()
+    return dict(_vocab(name, path, stat.st_size, stat.st_mtime_ns))
+
+
+@lru_cache(maxsize=4)
+def _vocab(name: str, path: Path, size: int, mtime_ns: int) -> dict[str, int]:
+    from undiffuse.text import make_vocab
+
+    held = load(name)
+    return make_vocab(held.prompts(held.splits["train"]))
+
+
+def _told(name: str, split: str, n: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
+    from undiffuse.drawings import LENGTH
+    from undiffuse.text import tokenize
+
+    held = load(name)
+    rows = _rows(name, held.splits, split, n, "drawings")
+    values = np.arange(256, dtype=np.float32) / np.float32(127.5) - np.float32(1.0)
+    x = torch.from_numpy(values[held.images[rows]]).permute(0, 3, 1, 2).contiguous()
+    return x, tokenize(held.prompts(rows), vocab(name), LENGTH)
+
+
 def speech_prompts(
     language: str | None = "en-US",
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -221,11 +270,11 @@ def sets() -> tuple[str, ...]:
     return tuple(manifest()["sets"])
 
 
-def load(name: str) -> ImageSet | AudioSet:
+def load(name: str) -> ImageSet | AudioSet | DrawingSet:
     """The set called ``name`` (one of ``sets()``), checked against the manifest.
 
     An ``ImageSet`` for "mnist10k" and "fashion10k", an ``AudioSet`` for "drums16k", "notes8k" and
-    "speech_prompts8k".
+    "speech_prompts8k", a ``DrawingSet`` for "portraits32" and "emoji32".
 
     The arrays are copies. A file is hashed once per process and again when its size or time of
     change differ. Raises ValueError for an unknown name (with the nearest one), DataNotFound when
@@ -235,6 +284,10 @@ def load(name: str) -> ImageSet | AudioSet:
     path = locate(name)
     stat = path.stat()
     stored = _read(name, path, stat.st_size, stat.st_mtime_ns)
+    if entry["kind"] == "drawings":
+        from undiffuse.drawings import arrange
+
+        return arrange(name, stored, stored.splits, entry["licences"])
     splits = {k: v.copy() for k, v in stored.splits.items()}
     if entry["kind"] == "audio":
         own = ("audio", "label", "split")
@@ -393,7 +446,7 @@ class _Stored(dict):
     splits: dict[str, np.ndarray]
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _read(name: str, path: Path, size: int, mtime_ns: int) -> _Stored:
     """The arrays of a set, checked; by size and mtime_ns the cache notices a change."""
     entry = _entry(name)
@@ -424,11 +477,14 @@ def _read(name: str, path: Path, size: int, mtime_ns: int) -> _Stored:
             )
     if entry["kind"] == "images":
         stored.splits = split_indices(stored["images"], stored["labels"], entry["splits"])
-    else:  # whole drums and notes are dealt, by the builder: which clip is where is in the file
+    else:  # whole drums, notes and combinations are dealt by the builder: it is in the file
         stored.splits = {}
+        of_sound = entry["kind"] == "audio"
+        samples, groups = ("audio", "label") if of_sound else ("images", "vendor")
         for i, split in enumerate(entry["splits"]):
             rows = np.flatnonzero(stored["split"] == i)
-            stored.splits[split] = rows[_line(stored["audio"][rows], stored["label"][rows])]
+            kinds = np.unique(stored[groups], return_inverse=True)[1]
+            stored.splits[split] = rows[_line(stored[samples][rows], kinds[rows])]
     return stored
 
 

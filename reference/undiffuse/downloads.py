@@ -4,6 +4,7 @@
     downloads.load("mnist")                      read them: an ImageSet with splits train and test
     downloads.load("fsdd")                       spoken digits: an AudioSet, split for judging
     downloads.fsdd("train")                      the same as tensors in [-1, 1]
+    downloads.cifar10("train")                   as are these: 45,000 photographs of 32 x 32
     python -m undiffuse.downloads fsdd           the same as fetch, from a terminal
 
 Only training on speech needs one of them ("fsdd"); what was made from it comes with the course.
@@ -27,7 +28,7 @@ import sys
 import tarfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,12 +37,20 @@ import numpy as np
 
 from undiffuse import _fsdd
 from undiffuse._transfer import TransferFailed, transfer
-from undiffuse.data import AudioSet, DamagedData, DataNotFound, ImageSet, _waves
+from undiffuse.data import (
+    AudioSet,
+    DamagedData,
+    DataNotFound,
+    ImageSet,
+    _waves,
+    to_model_range,
+)
 
 if TYPE_CHECKING:
     import torch
 
 CLOTHES = "T-shirt/top,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"
+CIFAR_VALIDATION = 5000  # of the images for training
 THINGS = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
 
 
@@ -227,6 +236,27 @@ def fsdd(
     if peak is not None:
         x = x * (peak / x.abs().amax(-1, keepdim=True).clamp(min=1 / 32768))
     return x, torch.from_numpy(labels.astype(np.int64))
+
+
+def cifar10(split: str = "train", n: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """CIFAR-10 ready for a model: images float32 (N, 3, 32, 32) in [-1, 1], classes int64 (N,).
+
+    split: "train", the first 45,000 of the 50,000 published for training, and "validation", the
+    rest; "reference" and "held_out", the two halves of the published test images. n: the first n,
+    or None for all. Red, green and blue are the three channels. Raises ValueError for another split
+    or more than there are, and what ``load`` raises.
+    """
+    import torch
+
+    whole = load("cifar10")
+    train, test = whole.splits["train"], whole.splits["test"]
+    half = len(test) // 2
+    splits = {
+        "train": train[:-CIFAR_VALIDATION], "validation": train[-CIFAR_VALIDATION:],
+        "reference": test[:half], "held_out": test[half:],
+    }  # fmt: skip
+    images, labels = replace(whole, splits=splits).take(split, n)
+    return to_model_range(torch.from_numpy(images)), torch.from_numpy(labels.astype(np.int64))
 
 
 def load(name: str, *, download: bool = False, progress: bool = True) -> ImageSet | AudioSet:

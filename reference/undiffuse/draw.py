@@ -19,12 +19,14 @@ import torch
 from undiffuse.checkpoints import Checkpoint
 from undiffuse.consistency import ConsistencyFunction, consistency_sample
 from undiffuse.distillation import even_levels
-from undiffuse.guidance import guided
+from undiffuse.guidance import guided, guided_by_prompts
 from undiffuse.hearing import CALLS as VOCODER_CALLS
 from undiffuse.hearing import vocoded
 from undiffuse.process import from_model_range
+from undiffuse.sampling import Path as Way
 from undiffuse.sampling import sample
 from undiffuse.sources import sounds_of
+from undiffuse.text import as_tokens
 
 CALLS, SOLVER = 20, "dpmpp_2m"  # where nothing else is asked for
 SPREAD = 2654435761  # odd, near 2^32 divided by the golden ratio
@@ -53,9 +55,11 @@ def draw(
     guidance_interval: tuple[float, float] | None = None,
     label: int | None = None,
     labels: torch.Tensor | None = None,
+    second: tuple[torch.Tensor, float] | None = None,
     batch: int = 250,
     clip: tuple[float, float] | None = (-1.0, 1.0),
     progress: Callable[[int], Any] | None = None,
+    trail: list[Way] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """(samples (count, C, ...) float32 in [-1, 1], labels (count,) int64 or None).
 
@@ -63,7 +67,8 @@ def draw(
     family and key are on no instrument), unless ``label`` names one for all or ``labels`` (count,)
     one for each. Every sample has a random stream of its own (``generators``): what is drawn for a
     seed does not depend on ``batch``, but for the rounding of sums in the network. progress: called
-    with the number of samples after each network call on them. guidance, and
+    with the number of samples after each network call on them. trail: a list that gets what each
+    batch went through (``sampling.Path``, in the network's own range). guidance, and
     guidance_interval (lo, hi), the times in [0, 1] between which it is used: None takes what the
     checkpoint's recipe names. clip: bounds for each estimate of a sample, in its own range whatever
     the recipe's ``scale``; None leaves samples unbounded.
@@ -71,9 +76,14 @@ def draw(
     calls, solver: None is ``CALLS`` of ``SOLVER``, or for a network that was distilled its own way:
     the number of calls that it was made for, at the levels that it learnt (``way_of``).
 
+    Of a network that reads prompts, labels are tokens (count, L); without, the prompts of the split
+    ``reference`` come in turn. second: further tokens (count, L) and their scale, below 0 for what
+    is not wanted (``guidance.guided_by_two``). ``prompts.ask`` takes words.
+
     Raises ValueError for count or batch below 1, labels that the network does not know, guidance of
     a network without classes, or a vocoder, which needs a mel (``heard``), and for a distilled
-    network with another solver, other calls or guidance.
+    network with another solver, other calls, guidance, a second prompt or, of a consistency model,
+    a trail.
     """
     for name, value in (("count", count), ("batch", batch)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -88,11 +98,20 @@ def draw(
     model = checkpoint.model
     if guidance is None:
         guidance = checkpoint.recipe.guidance if labels is not None else 1.0
-    if guidance != 1.0:
+    times = guidance_interval or checkpoint.recipe.guidance_interval
+    if second is not None:
+        if not checkpoint.recipe.told:
+            raise ValueError(f"{checkpoint.name} reads no prompts, so there is no second one")
+        if checkpoint.recipe.distilled:
+            raise ValueError(f"{checkpoint.name} was distilled: it is asked one prompt, not two")
+        second = (_tokens(checkpoint, count, None, second[0]), float(second[1]))
+    elif guidance != 1.0:
         if labels is None:
             raise ValueError(f"{checkpoint.name} knows no classes, so there is nothing to guide by")
-        times = guidance_interval or checkpoint.recipe.guidance_interval
         model = guided(model, checkpoint.null, guidance, times)
+    if trail is not None and checkpoint.recipe.distilled.get("method") == "consistency":
+        raise ValueError(f"{checkpoint.name} jumps to its estimate, and leaves no trail")
+    followed = {} if trail is None else {"path": True}
     device = next(checkpoint.model.parameters()).device
     scale = checkpoint.scale
     bounds = None if clip is None else (scale * clip[0], scale * clip[1])
@@ -100,6 +119,15 @@ def draw(
     for start in range(0, count, batch):
         stop = min(start + batch, count)
         cond = labels[start:stop].to(device) if labels is not None else None
+        if second is not None:
+            model = guided_by_prompts(
+                checkpoint.model,
+                checkpoint.null,
+                guidance,
+                second[0][start:stop],
+                second[1],
+                times,
+            )
         x = way(
             model,
             (stop - start, *checkpoint.shape),
@@ -108,7 +136,11 @@ def draw(
             clip=bounds,
             progress=None if progress is None else lambda _, n=stop - start: progress(n),
             device=device,
+            **followed,
         )
+        if trail is not None:
+            x, gone = x
+            trail.append(gone)
         parts.append(x.cpu() / scale)
     samples = torch.cat(parts)
     # The last step of some solvers, and the division, round beyond the bounds.
@@ -157,7 +189,9 @@ def _sampled(model: Any, shape: tuple[int, ...], *, schedule: Any, **options: An
 def _labels(
     checkpoint: Checkpoint, count: int, label: int | None, labels: torch.Tensor | None
 ) -> torch.Tensor | None:
-    """(count,) int64, or None for a network without classes."""
+    """(count,) int64, of prompts tokens (count, L), or None for a network without condition."""
+    if checkpoint.recipe.told:
+        return _tokens(checkpoint, count, label, labels)
     classes = checkpoint.null
     known = f"0 to {classes - 1}" if classes else "none: it was trained without"
     if label is not None:
@@ -176,6 +210,20 @@ def _labels(
         odd = [y for y in labels.tolist() if not classes or not 0 <= y < classes]
         raise ValueError(f"label {odd[0]} is not one that {checkpoint.name} knows ({known})")
     return labels.to(torch.int64)
+
+
+def _tokens(
+    checkpoint: Checkpoint, count: int, label: int | None, tokens: torch.Tensor | None
+) -> torch.Tensor:
+    """(count, L) int64: those given, or the prompts of the split ``reference`` in turn."""
+    if label is not None:
+        raise ValueError(f"{checkpoint.name} has no labels: it reads prompts")
+    if tokens is None:
+        found = checkpoint.recipe.source.take("reference")[1]
+        return found.repeat(-(-count // len(found)), 1)[:count]
+    if len(tokens) != count:
+        raise ValueError(f"{len(tokens)} prompts were given for {count} samples")
+    return as_tokens(tokens, len(checkpoint.vocab))
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:

@@ -26,7 +26,9 @@ import torch
 from undiffuse import classifiers, data, sources
 from undiffuse.metrics import Quality, assess, bootstrap_ci, frechet_interval
 
-IMAGES = tuple(s.name for s in sources.SOURCES.values() if s.kind == "image")
+IMAGES = tuple(
+    s.name for s in sources.SOURCES.values() if s.kind == "image" and s.judge and not s.told
+)
 SOUNDS = tuple(s.name for s in sources.SOURCES.values() if s.kind == "sound")
 RESAMPLES = 200
 

@@ -20,7 +20,7 @@ from undiffuse.schedules import alpha_bar_from_betas
 
 Model = Callable[..., torch.Tensor]
 PREDICTIONS = ("eps", "x0", "v")
-WEIGHTS = ("eps", "x0", "v", "min-snr")
+WEIGHTS = ("eps", "x0", "v", "flow", "min-snr")
 
 
 def simple_loss(
@@ -58,9 +58,9 @@ def simple_loss(
 def loss_weight(kind: str, snr: float | torch.Tensor, gamma: float = 5.0) -> torch.Tensor:
     """The weight on the squared error of x0 to which a loss of this kind amounts.
 
-    ``kind``: "eps" gives snr, "x0" gives 1, "v" gives snr + 1 (the plain, unweighted loss of that
-    prediction), "min-snr" gives min(snr, gamma). So the plain eps loss is
-    |eps - eps_hat|^2 = snr |x0 - x0_hat|^2.
+    ``kind``: "eps" gives snr, "x0" gives 1, "v" gives snr + 1, "flow" gives (1 + sqrt(snr)) ** 2
+    (the plain, unweighted loss of that prediction), "min-snr" gives min(snr, gamma). So the plain
+    eps loss is |eps - eps_hat|^2 = snr |x0 - x0_hat|^2.
 
     snr: float or floating-point tensor of any shape, at least 0 (a ratio, no logarithm). Returns
     its shape and dtype (a Python float gives float64). Salimans & Ho 2022, section 4; Hang et al.
@@ -80,6 +80,8 @@ def loss_weight(kind: str, snr: float | torch.Tensor, gamma: float = 5.0) -> tor
         return torch.ones_like(snr)
     if kind == "v":
         return snr + 1.0
+    if kind == "flow":
+        return (1.0 + snr.sqrt()).square()
     if not gamma > 0:
         raise ValueError(f"gamma must be above 0, got {gamma}")
     return snr.clamp(max=gamma)

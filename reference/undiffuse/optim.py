@@ -143,9 +143,15 @@ class Muon(torch.optim.Optimizer):
 
 
 def hidden_matrices(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """(matrices, others): the weights of convolutions but the first and the last, and the rest."""
-    convolutions = [m.weight for m in model.modules() if isinstance(m, tuple(CONV.values()))]
-    inside = {id(w) for w in convolutions[1:-1] if w.requires_grad}
+    """(matrices, others): the weights of convolutions but the first and the last, and the rest.
+
+    A network without convolutions names its matrices itself, in ``hidden_matrices()``.
+    """
+    if hasattr(model, "hidden_matrices"):
+        found = model.hidden_matrices()
+    else:
+        found = [m.weight for m in model.modules() if isinstance(m, tuple(CONV.values()))][1:-1]
+    inside = {id(w) for w in found if w.requires_grad}
     trained = [p for p in model.parameters() if p.requires_grad]
     matrices = [p for p in trained if id(p) in inside]
     return matrices, [p for p in trained if id(p) not in inside]

@@ -17,12 +17,14 @@ from torch import nn
 from undiffuse import wavenets
 from undiffuse.affine import AMOUNTS
 from undiffuse.data import folder as data_folder
+from undiffuse.dit import DiT
 from undiffuse.optim import OPTIMIZERS
 from undiffuse.presets import preset
 from undiffuse.schedules import Schedule, cosine_schedule, flow_schedule, linear_schedule
 from undiffuse.schedules import sigmoid_schedule as _sigmoid
 from undiffuse.sources import SOURCES, Source
 from undiffuse.spectral_vocoder import SpectralVocoder
+from undiffuse.text import PAD, TextEncoder
 from undiffuse.unet import UNet
 from undiffuse.vocoder import MelVocoder
 
@@ -38,11 +40,13 @@ DESIGNS = {
     "wavenet": wavenets.WaveNet1d,
     "vocoder": MelVocoder,
     "spectral": SpectralVocoder,
+    "dit": DiT,
 }
 DATA = tuple(SOURCES)
-PREDICTIONS = ("eps", "x0", "v")
+PREDICTIONS = ("eps", "x0", "v", "flow")
 WEIGHTS = ("uniform", "min-snr")
-PRECISIONS = ("auto", "float32", "bfloat16")
+TIMES = ("uniform", "logit-normal")
+PRECISIONS = ("auto", "float32", "bfloat16", "float64")
 DISTILLED = ("progressive", "consistency")
 
 
@@ -60,20 +64,24 @@ class Recipe:
 
     name: of the run and its checkpoint. data: one of ``sources.SOURCES``, such as "digits" or
     "drums"; n: the first n samples of the training split, None for all. network: arguments of
-    ``unet.UNet`` or, with ``design``, of ``wavenets.WaveNet1d`` ("wavenet") or
+    ``unet.UNet`` or, with ``design``, of ``dit.DiT`` ("dit"), ``wavenets.WaveNet1d`` ("wavenet"),
     ``vocoder.MelVocoder`` ("vocoder") or ``spectral_vocoder.SpectralVocoder`` ("spectral"); or
-    ``preset``, one of ``presets`` or of ``wavenets.PRESETS``, with changes to it.
-    schedule, schedule_options: the
-    forward process. prediction: eps, x0 or v. weight: "uniform" (the plain loss of the prediction)
-    or "min-snr". middle: how much more often noise levels in the middle are trained
-    (``training.sample_times``). optimizer: "adamw", or "muon" (``optim``). steps, batch, lr,
-    warmup, final_lr, weight_decay, clip: as named. ema: decay of the averaged weights. drop_labels:
-    share of labels dropped for guidance. guidance: scale with which its samples are drawn where
-    nothing else is asked for; 1 is none. guidance_interval: the times, [lo, hi] in [0, 1], between
-    which they are guided (``guidance.guidance_interval``). shift, flip: augmentation of images
-    (``training.augment``). shift, gain, polarity: of sound (``sound.augment_audio``): at most so
-    many samples later and so many dB quieter, and whether it may be turned upside down.
-    transpose: notes are also learned at keys so many semitones higher
+    ``preset``, one of ``presets`` or of ``wavenets.PRESETS``, with changes to it; its ``text`` is a
+    table of arguments of ``text.TextEncoder``, for a U-Net that reads prompts. schedule,
+    schedule_options: the forward process. prediction: eps, x0, v or flow. weight: "uniform" (the
+    plain loss of the prediction) or "min-snr". times: "uniform", of which middle says how much more
+    often noise levels in the middle are trained (``training.sample_times``); or "logit-normal", of
+    ``times_mean`` and ``times_std`` (``training.logit_normal_t``). optimizer: "adamw", or "muon"
+    (``optim``). steps, batch, lr, warmup, final_lr, weight_decay, clip: as named. accumulate: in
+    how many parts a batch goes through the network, one after the other, before the step: the same
+    step but for rounding (and dropout's draws), in less memory. ema: decay of the averaged weights.
+    drop_labels: share of labels, or prompts, dropped for guidance. drop_words: share of single
+    words of prompts that are left out (``text.drop_words``). guidance: scale with which its samples
+    are drawn where nothing else is asked for; 1 is none. guidance_interval: the times, [lo, hi] in
+    [0, 1], between which they are guided (``guidance.guidance_interval``). shift, flip:
+    augmentation of images (``training.augment``). shift, gain, polarity: of sound
+    (``sound.augment_audio``): at most so many samples later and so many dB quieter, and whether it
+    may be turned upside down. transpose: notes are also learned at keys so many semitones higher
     (``sources.with_transposed``). scale: the network learns scale * x, and ``draw.draw`` divides by
     it again. A schedule that is made for data of about unit variance, as images are, drowns quiet
     ones for most of its times (Chen 2023, "On the importance of noise scheduling", input scaling);
@@ -87,7 +95,8 @@ class Recipe:
     seconds: if above 0, ``steps`` is replaced by what the machine does in this time.
     validate_every, sample_every: steps between looks at the validation loss by noise level, and at
     samples; 0 for never; they change nothing in the run. precision: "float32", "bfloat16" (the
-    network alone, by autocast) or "auto", which is bfloat16 on CUDA and float32 elsewhere.
+    network alone, by autocast), "float64", to compare runs, or "auto", which is bfloat16 on a GPU
+    of CUDA that computes in it, and float32 elsewhere.
     distilled: of a network that learnt from another one's samples, not from data: the teacher's
     name, the method ("progressive", "consistency"), the calls that it makes, and what else is told;
     ``distillation`` fills it in, and ``draw.draw`` goes by it.
@@ -103,10 +112,14 @@ class Recipe:
     prediction: str = "v"
     weight: str = "uniform"
     middle: float = 0.0
+    times: str = "uniform"
+    times_mean: float = 0.0
+    times_std: float = 1.0
     optimizer: str = "adamw"
     steps: int = 1000
     seconds: float = 0.0
     batch: int = 64
+    accumulate: int = 1
     lr: float = 1e-3
     final_lr: float = 0.0
     warmup: int = 50
@@ -114,6 +127,7 @@ class Recipe:
     clip: float = 1.0
     ema: float = 0.999
     drop_labels: float = 0.1
+    drop_words: float = 0.0
     guidance: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     shift: int = 0
@@ -140,32 +154,41 @@ class Recipe:
             ("schedule", tuple(SCHEDULES)),
             ("prediction", PREDICTIONS),
             ("weight", WEIGHTS),
+            ("times", TIMES),
             ("optimizer", OPTIMIZERS),
             ("precision", PRECISIONS),
         ):
             value = getattr(self, key)
             if value not in known:
                 raise RecipeError(f"{key} = {value!r}; it may be {', '.join(known)}")
-        for key, least in (("steps", 1), ("batch", 1), ("warmup", 0), ("shift", 0), ("seed", 0),
-                           ("lora", 0)):  # fmt: skip
-            self._number(key, least, whole=True)
+        for key in ("steps", "batch", "accumulate"):
+            self._number(key, 1, whole=True)
+        for key in ("warmup", "shift", "seed", "lora"):
+            self._number(key, 0, whole=True)
         for key in ("validate_every", "sample_every"):
             self._number(key, 0, whole=True)
         if self.n is not None:
             self._number("n", 1, whole=True)
+        self._number("times_mean", -math.inf)
         for key in ("seconds", "final_lr", "weight_decay", "clip", "guidance", "gain"):
             self._number(key, 0)
         for key, range_, fits in (
             ("lr", "above 0 and below 1", lambda v: 0 < v < 1),
             ("ema", "in [0, 1)", lambda v: 0 <= v < 1),
             ("middle", "in [0, 1)", lambda v: 0 <= v < 1),
+            ("times_std", "above 0, and finite,", lambda v: 0 < v < math.inf),
             ("drop_labels", "in [0, 1]", lambda v: 0 <= v <= 1),
             ("affine_share", "in [0, 1]", lambda v: 0 <= v <= 1),
+            ("drop_words", "in [0, 1]", lambda v: 0 <= v <= 1),
             ("scale", "above 0, and finite,", lambda v: 0 < v < math.inf),
         ):
             self._number(key, 0)
             if not fits(getattr(self, key)):
                 raise RecipeError(f"{key} = {getattr(self, key)!r}; a number {range_} is wanted")
+        if not math.isfinite(self.times_mean):
+            raise RecipeError(f"times_mean = {self.times_mean!r}; a finite number is wanted")
+        if self.times != "uniform" and self.middle:
+            raise RecipeError(f"middle is for uniform times, and times is {self.times!r}")
         object.__setattr__(self, "guidance_interval", _times(self.guidance_interval))
         object.__setattr__(self, "transpose", _semitones(self.transpose))
         if self.transpose and not self.source.factors:
@@ -189,6 +212,17 @@ class Recipe:
         given_by_data = {"in_channels", "dims"}
         options = set(inspect.signature(DESIGNS[design]).parameters) - given_by_data
         _refuse_unknown(self.network, sorted({"design", *options}), "network")
+        if self.told:
+            if design != "unet" or not self.source.told:
+                raise RecipeError(
+                    f"network.text is for a unet and data with prompts, not {self.data}"
+                )
+            options = inspect.signature(TextEncoder).parameters
+            _refuse_unknown(self.network["text"], options, "network.text")
+        elif self.source.told and self.network.get("classes"):
+            raise RecipeError(f"{self.data} has prompts and no classes: give [network.text]")
+        if self.drop_words and not self.told:
+            raise RecipeError("drop_words is for prompts, and the network has no [network.text]")
         options = inspect.signature(SCHEDULES[self.schedule]).parameters
         _refuse_unknown(self.schedule_options, options, "schedule_options")
 
@@ -231,13 +265,25 @@ class Recipe:
         """An untrained network for samples of ``shape`` (C, ...)."""
         options = dict(self.network)
         design = options.pop("design", "unet")
+        if self.told and "words" not in options["text"]:
+            options["text"] = {"words": len(self.source.vocab), **options["text"]}
         if design in ("vocoder", "spectral"):
             return DESIGNS[design](**options)
         if design == "wavenet":
             return wavenets.WaveNet1d(in_channels=shape[0], **options)
         if self.affine_told:
             options["augmentation"] = len(AMOUNTS)
-        return UNet(in_channels=shape[0], dims=len(shape) - 1, **options)
+        return DESIGNS[design](in_channels=shape[0], dims=len(shape) - 1, **options)
+
+    @property
+    def told(self) -> bool:
+        """Whether its network reads prompts."""
+        return bool(self.network.get("text"))
+
+    @property
+    def null(self) -> int | None:
+        """The condition that means none: the number of classes, ``text.PAD``, or None."""
+        return PAD if self.told else self.network.get("classes")
 
     @property
     def source(self) -> Source:

@@ -29,13 +29,14 @@ Take = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 class Source:
     """A set that models can be trained on.
 
-    take(split, n) gives samples float32 (N, C, ...) in [-1, 1] and labels int64 (N,). kind:
-    "image", "sound" (waveforms (N, 1, L)), "mel" (log-mel spectrograms (N, 1, n_mels, frames)) or
-    "vocoder" (what lets mels be heard: flat sounds (N, 1, L) with the mel of each, (N, n_mels,
-    frames), for a label, or what smooth spectra lack, with these: ``spectral_vocoder``).
-    classes: how many labels there are; factors: the sizes of what a label is packed from, if it is.
-    rate: of the sound, Hz. judge: which classifier judges it. stored: its name in ``data.sets()``,
-    "" for one that does not come with the course.
+    take(split, n) gives samples float32 (N, C, ...) in [-1, 1] and labels int64 (N,), or tokens
+    int64 (N, L) where samples have prompts (``told``). kind: "image", "sound" (waveforms (N, 1,
+    L)), "mel" (log-mel spectrograms (N, 1, n_mels, frames)) or "vocoder" (what lets mels be heard:
+    flat sounds (N, 1, L) with the mel of each, (N, n_mels, frames), for a label, or what smooth
+    spectra lack, with these: ``spectral_vocoder``). classes: how many labels there are; factors:
+    the sizes of what a label is packed from, if it is. rate: of the sound, Hz. judge: which
+    classifier judges it, "" for none. stored: its name in ``data.sets()``, "" for one that does not
+    come with the course; then fetched is its name in ``downloads.SETS``.
     """
 
     name: str
@@ -46,12 +47,23 @@ class Source:
     judge: str = ""
     stored: str = ""
     factors: tuple[int, ...] | None = None
+    fetched: str = ""
+    told: bool = False
+
+    @property
+    def vocab(self) -> dict[str, int]:
+        """Word -> number, of a set with prompts. ValueError for one without."""
+        if not self.told:
+            raise ValueError(f"{self.name} has no prompts")
+        return data.vocab(self.stored)
 
     @property
     def names(self) -> tuple[str, ...]:
         """What the classes are called; of notes, the families."""
         if not self.stored:
-            return downloads.SETS["fsdd"].classes
+            return downloads.SETS[self.fetched].classes
+        if self.told:
+            return ()
         return tuple(data.manifest()["sets"][self.stored]["classes"])
 
     def judged(self, labels: torch.Tensor) -> torch.Tensor:
@@ -191,10 +203,15 @@ SOURCES = {
         Source(
             "notes", _notes, "sound", FAMILIES * KEYS, 8000, "notes", "notes8k", (FAMILIES, KEYS)
         ),
-        Source("fsdd", downloads.fsdd, "sound", 10, 8000, "fsdd"),
-        Source("fsdd-vocoder", _fsdd_vocoder, "vocoder", 0, 8000),
-        Source("fsdd-spectra", _fsdd_spectra, "vocoder", 0, 8000),
-        Source("fsdd-mel", _fsdd_mel, "mel", 10, 8000, "fsdd"),
+        Source(
+            "portraits", data.portraits, "image", 0, None, "portraits", "portraits32", told=True
+        ),
+        Source("emoji", data.emoji, "image", 0, None, "emoji", "emoji32", told=True),
+        Source("fsdd", downloads.fsdd, "sound", 10, 8000, "fsdd", fetched="fsdd"),
+        Source("fsdd-vocoder", _fsdd_vocoder, "vocoder", 0, 8000, fetched="fsdd"),
+        Source("fsdd-spectra", _fsdd_spectra, "vocoder", 0, 8000, fetched="fsdd"),
+        Source("fsdd-mel", _fsdd_mel, "mel", 10, 8000, "fsdd", fetched="fsdd"),
+        Source("cifar10", downloads.cifar10, "image", 10, fetched="cifar10"),
     )
 }
 

@@ -61,12 +61,18 @@ def join(device: str | torch.device = "cpu") -> Team:
     """The team that this process belongs to, by the variables that ``torchrun`` sets.
 
     Without them it is alone. On CUDA each process takes the GPU of its local rank, and they talk
-    by NCCL; on CPUs by Gloo.
+    by NCCL; on CPUs by Gloo. Raises ValueError for more processes than there are GPUs.
     """
     device = torch.device(device)
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     if device.type == "cuda" and size > 1:
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", rank)))
+        mine, there = int(os.environ.get("LOCAL_RANK", rank)), torch.cuda.device_count()
+        if mine >= there:
+            raise ValueError(
+                f"each process needs a GPU of its own, and this machine has {there}: start at most "
+                f"{there} here (--nproc-per-node), or use --device cpu"
+            )
+        device = torch.device("cuda", mine)
         torch.cuda.set_device(device)
     if size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

@@ -38,11 +38,13 @@ from undiffuse.schedules import Schedule
 from undiffuse.sound import augment_audio
 from undiffuse.sources import with_transposed
 from undiffuse.team import Team, join
+from undiffuse.text import drop_words
 from undiffuse.training import (
     EMA,
     augment,
     clip_and_report,
     load_checkpoint,
+    logit_normal_t,
     lr_at,
     sample_times,
     save_checkpoint,
@@ -53,8 +55,8 @@ PACE_STEPS = 20  # a run with a time budget estimates after so many how many it 
 PACE_SHARE = 0.98  # of the time is planned for steps
 LOG_STEPS = 25
 TOO_HIGH, PATIENCE = 10.0, 50
-# Entries that change no weight.
-NOT_TRAINING = ("validate_every", "sample_every", "guidance", "guidance_interval")
+# Entries that change no weight (accumulate changes rounding, as the number of processes does).
+NOT_TRAINING = ("validate_every", "sample_every", "guidance", "guidance_interval", "accumulate")
 
 
 class Diverged(RuntimeError):
@@ -202,6 +204,8 @@ def train(
             "would make another network; see undiffuse.distillation"
         )
     network = dict(recipe.network)
+    if recipe.told and not _is_condition(labels):
+        raise ValueError("the network reads prompts: tokens int64 (N, L) are wanted for labels")
     check_data(x, labels, network.get("classes"))
     if recipe.transpose:
         x, labels = with_transposed(x, labels, recipe.transpose, recipe.source.rate)
@@ -218,6 +222,8 @@ def train(
     going_on = folder is not None and (Path(folder) / "state.pt").exists()
     begin(recipe, model, read=not going_on)
     model = model.to(device)
+    if recipe.precision == "float64":
+        model, x = model.double(), x.double()
     if x.ndim == 4:
         model = model.to(memory_format=torch.channels_last)
     schedule = recipe.make_schedule()
@@ -225,7 +231,11 @@ def train(
     ema = EMA(model, recipe.ema)
     loop = _Loop(recipe, x, labels, model, ema, optimizer, schedule, generator, device)
     loop.team, loop.validation_data = team, validation
-    team.mine(recipe.batch)
+    if recipe.batch < team.size * recipe.accumulate:
+        raise ValueError(
+            f"a batch of {recipe.batch} cannot be shared by {team.size} processes in "
+            f"{recipe.accumulate} parts each"
+        )
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
         loop.resume(Path(folder))
@@ -375,35 +385,39 @@ class _Loop:
             x0, amounts = augment_conditioned(x0, g, recipe.affine_share, **self.limits)
         told = amounts if recipe.affine_told else None
         x0 = recipe.scale * x0
-        t = self.low + (self.high - self.low) * sample_times(len(index), g, recipe.middle)
+        t = self.low + (self.high - self.low) * self.draw_times(len(index))
         noise = torch.randn(x0.shape, generator=g)
         cond = None
         if self.null is not None:
             cond = drop_labels(self.labels[index], recipe.drop_labels, self.null, g)
+        elif recipe.told:
+            cond = drop_words(self.labels[index], recipe.drop_words, g)
+            cond = drop_labels(cond, recipe.drop_labels, recipe.null, g)
         elif _is_condition(self.labels):
             cond = self.labels[index]
-        mine = self.team.mine(len(index))
-        x0, t, noise, cond, told = (self.here(a, mine) for a in (x0, t, noise, cond, told))
         self.model.train()
         rate = self.rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with self.autocast():
-            loss = denoising_loss(
-                self.model,
-                self.schedule,
-                x0,
-                t,
-                noise,
-                cond,
-                recipe.prediction,
-                recipe.weight,
-                augmentation=told,
-            )
         self.optimizer.zero_grad(set_to_none=True)
-        loss = loss * (len(x0) / len(index))
-        loss.backward()
-        value = self.team.sum_gradients(self.model.parameters(), loss.item())
+        value = 0.0
+        for rows in self.shares(len(index)):
+            *part, altered = (
+                None if a is None else a[rows].to(self.device) for a in (x0, t, noise, cond, told)
+            )
+            with self.autocast():
+                loss = denoising_loss(
+                    self.model,
+                    self.schedule,
+                    *part,
+                    recipe.prediction,
+                    recipe.weight,
+                    augmentation=altered,
+                )
+            loss = loss * (len(part[0]) / len(index))
+            loss.backward()
+            value += loss.item()
+        value = self.team.sum_gradients(self.model.parameters(), value)
         norm = clip_and_report(self.model.parameters(), recipe.clip or math.inf)
         if not (math.isfinite(value) and math.isfinite(norm)):
             raise self.diverged(f"the loss is {value} and the gradient's norm {norm}")
@@ -414,17 +428,26 @@ class _Loop:
         self.norms.append(norm)
         return value
 
-    def here(self, a: torch.Tensor | None, mine: slice) -> torch.Tensor | None:
-        """This process's share of a batch, on its device."""
-        if a is None:
-            return None
-        return (a if self.team.size == 1 else a[mine]).to(self.device)
+    def draw_times(self, batch: int) -> torch.Tensor:
+        """(batch,) in [0, 1], of which the schedule's range is made."""
+        recipe = self.recipe
+        if recipe.times == "logit-normal":
+            return logit_normal_t(batch, self.generator, recipe.times_mean, recipe.times_std)
+        return sample_times(batch, self.generator, recipe.middle)
+
+    def shares(self, batch: int) -> list[slice | torch.Tensor]:
+        """Which rows of a batch go through the network here, in the parts that the recipe says."""
+        mine = self.team.mine(batch)
+        if self.recipe.accumulate == 1:
+            return [mine]
+        return list(torch.arange(batch)[mine].chunk(self.recipe.accumulate))
 
     def autocast(self) -> contextlib.AbstractContextManager:
         """bfloat16 for the network where the recipe says so; on CUDA it does by itself."""
         kind = torch.device(self.device).type
         half = self.recipe.precision == "bfloat16"
-        if half or (self.recipe.precision == "auto" and kind == "cuda"):
+        auto = self.recipe.precision == "auto" and kind == "cuda"
+        if half or (auto and torch.cuda.is_bf16_supported(including_emulation=False)):
             return torch.autocast(kind, torch.bfloat16)
         return contextlib.nullcontext()
 
@@ -507,7 +530,7 @@ class _Loop:
         if not self.team.leads or not (validate or picture):
             return
         if self.twin is None:
-            self.twin = copy.deepcopy(self.model)
+            self.twin = copy.deepcopy(self.model).float()
         self.ema.copy_to(self.twin)
         self.twin.eval()
         if validate:
@@ -637,8 +660,10 @@ def _step_of(line: str) -> float:
 
 
 def facts(run: Run, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """What a checkpoint file tells of its run: steps, seconds and the machine."""
-    return {"steps": run.steps, "seconds": round(run.seconds, 1)} | machine_of(device)
+    """What a checkpoint file tells of its run: steps, seconds, machine, and words it learnt."""
+    found = {"steps": run.steps, "seconds": round(run.seconds, 1)} | machine_of(device)
+    found["samples_per_second"] = round(samples_per_second(run), 1)
+    return found | ({"words": list(run.recipe.source.vocab)} if run.recipe.told else {})
 
 
 def machine_of(device: str | torch.device = "cpu") -> dict[str, str]:
@@ -648,3 +673,8 @@ def machine_of(device: str | torch.device = "cpu") -> dict[str, str]:
     count = torch.get_num_threads()
     machine = f"{count} thread{'' if count == 1 else 's'} of a {device}".replace("cpu", "CPU")
     return {"machine": machine}
+
+
+def samples_per_second(run: Run) -> float:
+    """How fast a run went: samples of all processes, in its seconds."""
+    return run.steps * run.recipe.batch / max(run.seconds, 1e-9)

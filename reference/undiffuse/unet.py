@@ -12,18 +12,18 @@ from torch import nn
 from undiffuse.blocks import (
     CONV,
     ClassConditioner,
+    CrossAttention,
     Downsample,
     FactoredConditioner,
     PatchStem,
     ResBlock,
     SelfAttention,
     Upsample,
+    embed_time_and_class,
     group_norm,
-    timestep_embedding,
     zero_init_,
 )
-
-TIME_SCALE = 1000.0
+from undiffuse.text import PAD, TextEncoder, as_tokens
 
 
 class UNet(nn.Module):
@@ -36,10 +36,14 @@ class UNet(nn.Module):
     says several things, how many values each has (``FactoredConditioner``); their product must be
     ``classes``. augmentation: how many numbers tell the network how its input was altered (5 for
     ``affine.random_affine``), 0 for none. separable: residual blocks and changes of size use
-    ``DepthwiseSeparable`` convolutions, which do a fraction of the arithmetic.
+    ``DepthwiseSeparable`` convolutions, which do a fraction of the arithmetic. text: arguments of
+    ``text.TextEncoder`` for a network that is told prompts; its words are looked at
+    (``CrossAttention``) after each block of the levels in ``attention``, and their mean is added to
+    the embedding of time.
 
     forward(x, t, cond=None, augmentation=None): t (B,) or a number, continuous time in [0, 1]; cond
-    (B,) int64 labels, where ``self.null`` (the number of classes) means none, as does None;
+    (B,) int64 labels, where ``self.null`` (the number of classes) means none, as does None; with
+    ``text``, tokens (B, L) int64, where a row of ``self.null`` (``text.PAD``) means none;
     augmentation (B, n), where zeros mean unaltered, as does None. Any size that leaves at least one
     place at the coarsest level works. Returns x's shape.
     """
@@ -59,6 +63,7 @@ class UNet(nn.Module):
         factors: tuple[int, ...] | None = None,
         augmentation: int = 0,
         separable: bool = False,
+        text: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if dims not in CONV:
@@ -85,7 +90,7 @@ class UNet(nn.Module):
         conv = CONV[dims]
         emb_dim = emb_dim or 4 * channels[0]
         self.dims, self.emb_dim, self.time_dim = dims, emb_dim, channels[0]
-        self.null = classes
+        self.null = PAD if text else classes
         self.time_mlp = nn.Sequential(
             nn.Linear(channels[0], emb_dim), nn.SiLU(), nn.Linear(emb_dim, emb_dim)
         )
@@ -101,6 +106,13 @@ class UNet(nn.Module):
             # one that has no such input (Karras et al. 2022, appendix F.2).
             self.config["augmentation"] = augmentation
             self.augmentation = zero_init_(nn.Linear(augmentation, emb_dim, bias=False))
+        self.encoder: TextEncoder | None = None
+        if text:
+            if classes:
+                raise ValueError("a network is told classes or prompts, not both")
+            self.config["text"] = dict(text)
+            self.encoder = TextEncoder(**text)
+            self.whole = nn.Linear(self.encoder.width, emb_dim, bias=False)
         self.stem = PatchStem(patch, dims)
         folded = in_channels * patch**dims
         self.conv_in = conv(folded, channels[0], 3, padding=1)
@@ -109,6 +121,8 @@ class UNet(nn.Module):
             parts: list[nn.Module] = [ResBlock(inside, outside, emb_dim, dims, dropout, separable)]
             if attention[level]:
                 parts.append(SelfAttention(outside, heads, dims))
+                if self.encoder is not None:
+                    parts.append(CrossAttention(outside, self.encoder.width, heads, dims))
             return nn.ModuleList(parts)
 
         self.down, self.downsample = nn.ModuleList(), nn.ModuleList()
@@ -148,15 +162,12 @@ class UNet(nn.Module):
         cond: torch.Tensor | None,
         augmentation: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(B, emb_dim): time, plus class and augmentation where the network knows them."""
-        time = torch.as_tensor(t, device=x.device).to(torch.float32).expand(len(x))
-        emb = self.time_mlp(timestep_embedding(TIME_SCALE * time, self.time_dim).to(x.dtype))
-        if self.conditioner is not None:
-            if cond is None:
-                cond = torch.full((len(x),), self.null, device=x.device)
-            emb = emb + self.conditioner(cond)
-        elif cond is not None:
-            raise ValueError("this network was built without classes, and got labels")
+        """(B, emb_dim): time, plus class and augmentation where the network knows them.
+
+        Prompts are no part of it: ``forward`` adds them.
+        """
+        label = cond if self.encoder is None else None
+        emb = embed_time_and_class(self, x, t, label, self.time_dim)
         if augmentation is not None:
             if self.augmentation is None:
                 raise ValueError("this network was built without augmentation, and is told of some")
@@ -174,12 +185,17 @@ class UNet(nn.Module):
             wanted = "(B, C, L)" if self.dims == 1 else "(B, C, H, W)"
             raise ValueError(f"x must be {wanted}, got shape {tuple(x.shape)}")
         size = x.shape[2:]
-        emb = self.embed(x, t, cond, augmentation)
+        emb, prompt = self.embed(x, t, cond, augmentation), None
+        if self.encoder is not None and cond is not None:
+            tokens = as_tokens(cond, self.encoder.words)
+            mask = tokens != PAD
+            each, whole = self.encoder(tokens, mask)
+            emb, prompt = emb + self.whole(whole), (each, mask)
         h = self.conv_in(self.stem.fold(x))
         skips = [h]
         for level, stage in enumerate(self.down):
             for parts in stage:
-                h = _run(parts, h, emb)
+                h = _run(parts, h, emb, prompt)
                 skips.append(h)
             if level < len(self.downsample):
                 h = self.downsample[level](h)
@@ -188,13 +204,23 @@ class UNet(nn.Module):
             h = part(h, emb)
         for level, stage in enumerate(self.up):
             for parts in stage:
-                h = _run(parts, torch.cat([h, skips.pop()], dim=1), emb)
+                h = _run(parts, torch.cat([h, skips.pop()], dim=1), emb, prompt)
             if level < len(self.upsample):
                 h = self.upsample[level](h, skips[-1].shape[2:])
         h = self.conv_out(F.silu(self.norm_out(h)))
         return self.stem.unfold(h, size)
 
 
-def _run(parts: nn.ModuleList, h: torch.Tensor, emb: torch.Tensor) -> torch.Tensor:
+def _run(
+    parts: nn.ModuleList,
+    h: torch.Tensor,
+    emb: torch.Tensor,
+    prompt: tuple[torch.Tensor, torch.Tensor] | None,
+) -> torch.Tensor:
     h = parts[0](h, emb)
-    return parts[1](h) if len(parts) > 1 else h
+    for part in parts[1:]:
+        if not isinstance(part, CrossAttention):
+            h = part(h)
+        elif prompt is not None:
+            h = part(h, *prompt)
+    return h

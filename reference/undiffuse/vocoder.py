@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from undiffuse._arguments import require_count, require_float
-from undiffuse.blocks import PatchStem, timestep_embedding, zero_init_
+from undiffuse.blocks import TIME_SCALE, PatchStem, timestep_embedding, zero_init_
 from undiffuse.sampling import sample
 from undiffuse.schedules import Schedule
 from undiffuse.transforms import (
@@ -33,7 +33,7 @@ from undiffuse.transforms import (
     stft,
 )
 from undiffuse.transforms import mel_filterbank as _mel_filterbank
-from undiffuse.wavenets import TIME_SCALE, TIME_WAVES, GatedResBlock1d, dilations
+from undiffuse.wavenets import TIME_WAVES, GatedResBlock1d, dilations
 
 
 class MelConditioner(nn.Module):

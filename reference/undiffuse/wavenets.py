@@ -19,13 +19,12 @@ from torch import nn
 from undiffuse.blocks import (
     ClassConditioner,
     PatchStem,
+    embed_time_and_class,
     receptive_field,
-    timestep_embedding,
     zero_init_,
 )
 from undiffuse.presets import Preset
 
-TIME_SCALE = 1000.0
 TIME_WAVES = 128  # columns of the embedding of t, as in DiffWave
 
 
@@ -133,15 +132,7 @@ class WaveNet1d(nn.Module):
 
     def embed(self, x: torch.Tensor, t: Any, cond: torch.Tensor | None) -> torch.Tensor:
         """(B, emb_dim): time, plus the class where the network knows classes."""
-        time = torch.as_tensor(t, device=x.device).to(torch.float32).expand(len(x))
-        emb = self.time_mlp(timestep_embedding(TIME_SCALE * time, TIME_WAVES).to(x.dtype))
-        if self.conditioner is not None:
-            if cond is None:
-                cond = torch.full((len(x),), self.null, device=x.device)
-            emb = emb + self.conditioner(cond)
-        elif cond is not None:
-            raise ValueError("this network was built without classes, and got labels")
-        return F.silu(emb)
+        return F.silu(embed_time_and_class(self, x, t, cond, TIME_WAVES))
 
     def forward(self, x: torch.Tensor, t: Any, cond: torch.Tensor | None = None) -> torch.Tensor:
         if x.ndim != 3:

@@ -94,7 +94,8 @@ def test_what_is_wrong_with_the_options_is_told(course, run, tmp_path):
     assert code == exits.USAGE and "--gradebook" in said
     assert run("grade", file, "--class", tmp_path / "none.toml")[0] == exits.INVALID
     (tmp_path / "class.toml").write_text("[lat]\n")
-    code, _, said = run("grade", file)
+    grades = tmp_path / "g.sqlite"
+    code, _, said = run("grade", file, "--gradebook", grades)
     assert code == exits.INVALID and "did you mean 'late'" in said
     (tmp_path / "class.toml").unlink()
     (tmp_path / "x.zip").write_text("no zip")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from toy_course import ISOLATED, SCALE, WRONG_SCALE, copy_course, lesson_01, wri
 pytest.importorskip("distributed", reason="Dask is not installed: pip install -e '.[cluster]'")
 
 from coursework import cluster, grader
+from coursework.errors import WorkerFailed
 from coursework.gradebook import Gradebook
 
 pytestmark = [
@@ -110,6 +113,35 @@ def test_scores_are_those_of_one_machine_and_a_killed_worker_costs_nobody(
     # On this machine alone, the same command finds all done.
     again = grader.grade_many(handed_in, course, gradebook=path, workers=1)
     assert all(r.reused for r in again)
+
+
+def test_workers_are_killed_at_random_points(course, two, handed_in, tmp_path):
+    """Eight times, each replaced: all submissions are graded, once."""
+    path, draw, heard, killed = tmp_path / "grades.sqlite", random.Random(3), [], []
+
+    def on_result(report):
+        heard.append(report.student)
+        if len(heard) % 3 == 0 and len(killed) < 8:
+            at = draw.randrange(len(two.workers))
+            time.sleep(draw.uniform(0, 0.1))
+            two.workers[at].kill()
+            killed.append(two.workers[at].wait(10))
+            two.workers[at] = two.worker()
+
+    made = []
+    for _ in range(3):  # Dask gives a task up that three workers died with; the command goes on
+        with contextlib.suppress(WorkerFailed):
+            made = grader.grade_many(
+                handed_in, course, gradebook=path, scheduler=two.address, on_result=on_result
+            )
+            break
+    assert killed == [-signal.SIGKILL] * 8 and len(made) == COUNT + 1
+    with Gradebook(path) as book:
+        rows = book.reports()
+    assert sorted(r.student for r in rows) == sorted(p.stem for p in handed_in.iterdir())
+    wanted = {0: 5, 1: 2, 2: 5}
+    for r in rows:
+        assert r.points == (0 if r.student == "s99" else wanted[int(r.student[1:]) % 3])
 
 
 def test_no_scheduler_and_no_worker(course, handed_in, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -123,6 +124,36 @@ def test_the_zip_refuses_what_is_not_there(course, tmp_path):
     shutil.rmtree(bundle.checks / "answers")
     with pytest.raises(FormatError, match="student bundle"):
         gradescope.autograder(bundle, "01", tmp_path / "a.zip")
+
+
+def test_only_the_lessons_own_data_is_in_it(course, tmp_path):
+    def data(number: str) -> list[str]:
+        names = gradescope.autograder(held, number, tmp_path / "a.zip")
+        return [n for n in names if n.startswith("course/data/")]
+
+    held = replace(course, lesson_data=(("numbers.*", ("02",)), ("*.npz", ("03",))))
+    assert data("01") == [] and data("02") == ["course/data/numbers.txt"]
+
+
+def test_what_a_student_hands_in_beside_a_notebook_rules_nothing(course, tmp_path):
+    """The runner's own function, in a folder laid out as there, with rules that a student made."""
+    gradescope.autograder(course, "01", tmp_path / "a.zip")
+    container = Container(tmp_path / "a.zip", tmp_path / "autograder")
+    rules = '[[overrides]]\nstudent = "submission"\nlesson = "01"\npoints = 5\nreason = "mine"\n'
+    place = container.root / "submission"
+    place.mkdir()
+    write(place / "x.ipynb", lesson_01(WRONG_SCALE))
+    plain = gradescope.grade(container.root)
+    for folder in (place, container.root):
+        (folder / "class.toml").write_text("[class]\nseeds = 'per student'\n" + rules)
+        (folder / "roster.csv").write_text("id,name\nx,submission\n")
+    (place / "autograder.json").write_text('{"seed": 1, "lesson": "02"}')
+    (place / "pyproject.toml").write_text("[tool.coursework]\nchecks = 'mine'\n")
+    ruled = gradescope.grade(container.root)
+    for made in (plain, ruled):
+        del made["execution_time"]
+    assert plain == ruled and plain["score"] == 2
+    assert not list(container.root.rglob("class.secret"))
 
 
 def test_setup_makes_an_environment(course, tmp_path):

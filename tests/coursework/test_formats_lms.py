@@ -8,9 +8,12 @@ import re
 
 import pytest
 
+from coursework.classroom import parse
 from coursework.formats import FormatError, canvas, moodle, sheets
 from coursework.formats.sheets import Score
 from coursework.reports import SubmissionReport
+from coursework.results import ExerciseResult
+from coursework.scores import from_reports, scores
 
 CANVAS = (
     "\ufeffStudent,ID,SIS User ID,SIS Login ID,Section,Nickname,Lesson 01 (77),Quiz (12),"
@@ -191,17 +194,32 @@ def test_moodle_refuses(sheet, points, says):
 # Scores ----------------------------------------------------------------------------------------
 
 
-def report(student: str, lesson: str, points: float, out_of: int = 24) -> SubmissionReport:
-    return SubmissionReport(student, "x.ipynb", lesson, "ok", points, out_of)
+def report(
+    student: str, lesson: str, points: float, submission: str = "x", handed_in: str = ""
+) -> SubmissionReport:
+    out_of = 24
+    made = SubmissionReport(student, "x.ipynb", lesson, "ok", points, out_of)
+    made.submission, made.handed_in = submission, handed_in
+    made.exercises = [ExerciseResult(f"{lesson}.1", "One", "failed", points, out_of)]
+    return made
 
 
-def test_scores_are_the_last_of_the_lesson():
-    reports = [report("ada", "01", 3), report("ada", "02", 4), report("ada", "01", 5)]
-    assert sheets.scores(reports, "01") == {"ada": Score(5, 24)}
+def test_scores_are_what_counts_in_the_end():
+    reports = [report("ada", "01", 3, "a"), report("ada", "02", 4, "b"), report("bo", "01", 8, "c")]
+    reports += [report("ada", "01", 20, "d", handed_in="2026-03-02T13:00:00+00:00")]
+    rules = parse(
+        "[lessons.01]\ndue = 2026-03-01T12:00:00Z\n[late]\npercent_per_day = 10\n"
+        '[[overrides]]\nstudent = "cy"\nlesson = "01"\npoints = 7\nreason = "oral"\n'
+    )
+    found = scores(from_reports(reports), rules)
+    wanted = {"ada": Score(16, 24), "bo": Score(8, 24), "cy": Score(7, 24)}
+    assert sheets.final(found, "01") == wanted
     with pytest.raises(FormatError, match="lessons 01, 02: name one"):
-        sheets.scores(reports)
-    with pytest.raises(FormatError, match="no report of lesson 03"):
-        sheets.scores(reports, "03")
+        sheets.final(found)
+    with pytest.raises(FormatError, match="no score of lesson 03"):
+        sheets.final(found, "03")
+    best = scores(from_reports(reports), parse('[total]\nkeep = "best"\n'))
+    assert sheets.final(best, "01")["ada"] == Score(20, 24)
 
 
 @pytest.mark.parametrize(
@@ -229,6 +247,10 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
     book = ("--gradebook", "g.sqlite")
     assert run("export", "canvas", "in.csv", "out.csv", *book, "--assignment", "77")[0] == 0
     assert accepted((tmp_path / "out.csv").read_text())["102"] == {"Lesson 01 (77)": "17"}
+    given = '[[overrides]]\nstudent = "102"\nlesson = "01"\npoints = 19.5\nreason = "oral"\n'
+    (tmp_path / "class.toml").write_text(given)  # beside the gradebook
+    assert run("export", "canvas", "in.csv", "out.csv", *book, "--assignment", "77")[0] == 0
+    assert accepted((tmp_path / "out.csv").read_text())["102"] == {"Lesson 01 (77)": "19.5"}
     (tmp_path / "w.csv").write_text(WORKSHEET, encoding="utf-8")
     code, said = run("export", "moodle", "w.csv", "out.csv", *book, "--lesson", "1")
     assert code == 1 and "102 has points" in said

@@ -3,6 +3,7 @@ nothing, cost nobody else anything, and leave nothing behind."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -10,11 +11,14 @@ import zlib
 from pathlib import Path
 
 import pytest
-from attacks import ATTACKS, Attack
+from attacks import ATTACKS as FIRST
+from attacks import Attack
+from attacks_system import SYSTEM
 from toy_course import copy_course, grade, lesson_01, points, survivors, write
 
-from coursework import grader, sandbox
+from coursework import grader, reports, sandbox
 
+ATTACKS = [*FIRST, *SYSTEM]
 LEVELS = [n for n in sandbox.LEVELS if not sandbox.lacks(n)]
 
 
@@ -33,6 +37,7 @@ def graders(course):
     """One grader for each level, made when it is first asked for, and kept: whatever a submission
     does to it, the next one meets it."""
     made: dict[tuple[str, bool], grader.Grader] = {}
+    os.environ["COURSE_PASSWORD"] = "SECRET-PASSWORD"  # one that no answer may come by
 
     def get(level: str, call_filter: bool = True) -> grader.Grader:
         key = level, call_filter
@@ -43,6 +48,7 @@ def graders(course):
     yield get
     for one in made.values():
         one.pool.close()
+    del os.environ["COURSE_PASSWORD"]
 
 
 @pytest.fixture
@@ -63,14 +69,34 @@ def server():
                 connection.close()
 
         threading.Thread(target=serve, daemon=True).start()
-        yield port, calls
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as letters:
+            letters.bind("\0" + ABSTRACT)
+            letters.setblocking(False)
+            yield port, calls
+            with pytest.raises(BlockingIOError):
+                letters.recv(100)
+
+
+ABSTRACT = f"course-test-{os.getpid()}"
+_honest: dict[tuple[int, bool], dict[str, int]] = {}
+
+
+def honest_points(attack: Attack, toy: grader.Grader, tmp_path: Path) -> dict[str, int]:
+    """Points of the answer without its attack, looked up once for each grader."""
+    key = id(toy), attack.right
+    if key not in _honest:
+        path = write(tmp_path / "twin.ipynb", lesson_01(attack.twin()))
+        _honest[key] = points(grade(toy, path, "twin"))
+    assert _honest[key] == {"01.1": 3 if attack.right else 0, "01.2": 2}
+    return _honest[key]
 
 
 def check(attack: Attack, toy: grader.Grader, tmp_path: Path, port: int = 9) -> None:
     """Grades the attack, its twin and an honest submission after it."""
+    honest = honest_points(attack, toy, tmp_path)
     if not toy.pool.workers and toy.level.name != "subprocess":
         toy.pool.warm()
-    before = _tree(toy.course.root)
+    before, machine = _tree(toy.course.root), _machine()
     worker = toy.pool.workers[0].process.pid if toy.pool.workers else 2**22
     marker = tmp_path / "marker"
     source = attack.answer(
@@ -82,13 +108,12 @@ def check(attack: Attack, toy: grader.Grader, tmp_path: Path, port: int = 9) -> 
         judge=str(os.getpid()) if toy.level.name != "subprocess" else "2 ** 22",
         port=str(port),
         marker=str(marker),
+        abstract=ABSTRACT,
     )
     hostile = grade(toy, write(tmp_path / "eve.ipynb", lesson_01(source)), "eve")
     left = survivors(toy)
-    twin = grade(toy, write(tmp_path / "twin.ipynb", lesson_01(attack.twin())), "twin")
     after = grade(toy, write(tmp_path / "anna.ipynb", lesson_01()), "anna")
-    got, honest = points(hostile), points(twin)
-    assert honest == {"01.1": 3 if attack.right else 0, "01.2": 2}
+    got = points(hostile)
     assert got["01.1"] <= honest["01.1"], (hostile.verdict, hostile.exercises[0])
     assert got["01.2"] == 2, hostile.exercises[1]
     if attack.keeps:
@@ -96,6 +121,8 @@ def check(attack: Attack, toy: grader.Grader, tmp_path: Path, port: int = 9) -> 
     assert points(after) == {"01.1": 3, "01.2": 2}, after.exercises
     assert not left, left
     assert not marker.exists()
+    assert _machine() == machine
+    assert len(reports.to_json([hostile])) < 2_000_000
     if toy.level.isolated:
         assert _tree(toy.course.root) == before
 
@@ -104,8 +131,28 @@ def _tree(folder: Path) -> dict[str, int]:
     return {str(p): p.stat().st_size for p in folder.rglob("*") if "__pycache__" not in p.parts}
 
 
+def _machine() -> list:
+    """What an answer could leave behind outside of files and processes, or do to this process."""
+    found: list = []
+    for name in ("shm", "sem", "msg"):
+        with contextlib.suppress(OSError):
+            found.append(len(Path("/proc/sysvipc", name).read_text().splitlines()))
+    for folder in ("/dev/shm", "/dev/mqueue", "/var/tmp", "/run/lock"):
+        with contextlib.suppress(OSError):
+            found.append([n for n in os.listdir(folder) if "left-by" in n])
+    if hasattr(os, "sched_getaffinity"):
+        found += [os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, 0)]
+    return found
+
+
 def _promised(level: str) -> list:
-    return [pytest.param(a, id=a.name) for a in ATTACKS if level in a.stopped]
+    # Below the levels that isolate, the later half is left to the slow tests.
+    later = [pytest.mark.slow] if level == "process" else []
+    return [
+        pytest.param(a, id=a.name, marks=later if a in SYSTEM else [])
+        for a in ATTACKS
+        if level in a.stopped
+    ]
 
 
 @pytest.mark.skipif("full" not in LEVELS, reason=sandbox.lacks("full") or "to be had")
@@ -176,7 +223,15 @@ def test_subprocess(attack, graders, tmp_path):
 
 @pytest.mark.skipif("process" not in LEVELS, reason=sandbox.lacks("process") or "to be had")
 @pytest.mark.parametrize(
-    "name", ["answers read from disk", "answers read from git objects", "a socket"]
+    "name",
+    [
+        "answers read from disk",
+        "answers read from git objects",
+        "a socket",
+        "links, pipes and devices",
+        "calls by their numbers",
+        "new namespaces and mounts",
+    ],
 )
 def test_attacks_work_where_nothing_stops_them(name, graders, tmp_path, server):
     """Else the tests above would show nothing."""

@@ -147,7 +147,7 @@ def test_a_dry_run_writes_nothing(course, batch, tmp_path):
 
 @needs_fork
 def test_each_student_has_a_seed_and_keeps_it(course, batch, tmp_path, monkeypatch):
-    (batch / "class.toml").write_text('[class]\nseeds = "per student"\n')
+    (batch.parent / "class.toml").write_text('[class]\nseeds = "per student"\n')
     rules = classroom.find(batch)
     # bo's cases, written down, are of no use to ada.
     seeds = {s: rules.seed_of(s) for s in ("ada", "bo")}
@@ -176,8 +176,8 @@ def test_each_student_has_a_seed_and_keeps_it(course, batch, tmp_path, monkeypat
 
 @needs_fork
 def test_the_rosters_ids_are_what_the_gradebook_has(course, batch, tmp_path):
-    (batch / "roster.csv").write_text("id,name,login\n7001,Ada L,ada\n7002,Cy Y,cy\n")
-    (batch / "class.toml").write_text('[class]\nroster = "roster.csv"\n')
+    (batch.parent / "roster.csv").write_text("id,name,login\n7001,Ada L,ada\n7002,Cy Y,cy\n")
+    (batch.parent / "class.toml").write_text('[class]\nroster = "roster.csv"\n')
     made = grader.grade_many(batch, course, workers=1, rules=classroom.find(batch))
     assert [r.student for r in made] == ["7001", "bo"]
     assert "not in the roster" in made[1].notes and not made[0].notes

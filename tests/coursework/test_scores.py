@@ -7,11 +7,13 @@ import threading
 from fractions import Fraction
 
 import pytest
+from reported import failed, passed, report
 
 from coursework import classroom
 from coursework.classroom import ClassError, parse
 from coursework.roster import Roster, RosterError
-from coursework.scores import Points, scores
+from coursework.scores import Points, counting, from_reports, scores, told
+from coursework.student_page import Answer
 
 
 def points(student="ada", lesson="05", earned=10, of=20, **more) -> Points:
@@ -233,17 +235,21 @@ def test_whoever_is_named_must_be_in_the_roster(tmp_path):
         parse(text + 'points = 1\nreason = "r"', tmp_path)
 
 
-def test_the_file_is_found_beside_the_submissions(tmp_path):
-    folder = tmp_path / "submissions"
-    folder.mkdir()
-    assert classroom.find(folder).title == ""
-    (tmp_path / "class.toml").write_text('[class]\ntitle = "beside"')
-    assert classroom.find(folder).title == "beside"
-    (folder / "class.toml").write_text('[class]\ntitle = "in it"')
-    assert classroom.find(folder).title == "in it"
-    assert classroom.find(folder, tmp_path / "class.toml").title == "beside"
+def test_the_file_is_found_beside_and_never_among_the_submissions(tmp_path):
+    folder, grades = tmp_path / "term" / "submissions", tmp_path / "grades.sqlite"
+    folder.mkdir(parents=True)
+    (folder / "class.toml").write_text('[class]\ntitle = "a student\'s"')
+    for path in (folder, folder / "ada.ipynb", folder / "ada.py"):
+        assert classroom.find(None, path).title == ""
+    (tmp_path / "term" / "class.toml").write_text('[class]\ntitle = "beside"')
+    assert classroom.find(grades, folder).title == "beside"
+    assert classroom.find(None, folder.parent / "all.zip").title == "beside"
+    assert classroom.find(grades, folder / "ada.ipynb").title == ""
+    (tmp_path / "class.toml").write_text('[class]\ntitle = "of the gradebook"')
+    assert classroom.find(grades, folder).title == "of the gradebook"
+    assert classroom.find(grades, named=tmp_path / "term" / "class.toml").title == "beside"
     with pytest.raises(ClassError, match="cannot be read"):
-        classroom.find(folder, tmp_path / "none.toml")
+        classroom.find(folder, named=tmp_path / "none.toml")
 
 
 # Seeds ---------------------------------------------------------------------------------------
@@ -325,3 +331,62 @@ def test_a_student_is_known_by_several_ids(ids, found):
 def test_a_roster_that_cannot_be_used(text, says):
     with pytest.raises(RosterError, match=says):
         Roster.parse(text)
+
+
+# Which attempt counts, and what a student is told -------------------------------------------------
+
+
+def attempts():
+    """Two of Anna's for lesson 02, the first better; one of hers for 03; one of Bo's."""
+    first = report("anna", [passed()], submission="a", handed_in="2026-03-01T10:00:00")
+    second = report("anna", [failed()], submission="b", handed_in="2026-03-04T10:00:00", late=True)
+    other, bo = report("anna", [passed()], submission="c"), report("bo", [failed()], submission="d")
+    other.lesson = "03"
+    return [first, other, second, bo]
+
+
+def test_the_attempt_that_counts_is_the_one_that_is_shown():
+    first, other, second, bo = attempts()
+    assert counting([first, other, second, bo], parse("")) == [second, bo, other]
+    best = parse('[total]\nkeep = "best"\n')
+    assert counting([first, other, second, bo], best) == [first, bo, other]
+    # What was graded first may have been handed in last.
+    assert counting([second, first], parse("")) == [second]
+    again = report("anna", [passed()], submission="b", handed_in="2026-03-04T10:00:00")
+    assert counting([first, second, again], parse("")) == [again], "graded again"
+
+
+def test_in_a_group_one_attempt_counts_for_all():
+    first, _, second, bo = attempts()
+    bo.handed_in = "2026-03-05T10:00:00"
+    found = counting([first, second, bo], parse('[groups]\nred = ["anna", "bo", "cy"]\n'))
+    assert [(r.student, r.submission) for r in found] == [(s, "d") for s in ("anna", "bo", "cy")]
+
+
+def test_what_cannot_be_read_is_shown_where_there_is_nothing_else():
+    lost = report("cy", [], submission="x")
+    lost.lesson = ""
+    assert counting([*attempts(), lost], parse(""))[0] is lost
+
+
+def test_what_a_student_is_told():
+    rules = parse(
+        "[lessons.02]\ndue = 2026-03-03T10:00:00Z\n[late]\npercent_per_day = 25\n"
+        '[[overrides]]\nstudent = "bo"\nlesson = "02"\npoints = 2.5\nreason = "oral"\n'
+    )
+    found = scores(from_reports(attempts()), rules)
+    assert told(found["anna"].lessons["02"]) == [
+        "1 day late: 0.5 points less", "It counts 1.5 of 3 points."
+    ]  # fmt: skip
+    assert told(found["bo"].lessons["02"]) == [
+        "2.5 points given: oral", "It counts 2.5 of 3 points."
+    ]  # fmt: skip
+    assert told(found["anna"].lessons["03"]) == []
+
+
+def test_answers_in_words_count_once_one_is_marked():
+    marked = {("bo", "02"): [Answer("Your guess", 1.5, 2), Answer("A remark", None, 0)]}
+    found = scores(from_reports(attempts(), marked), parse(""))
+    assert [found[s].lessons["02"].final for s in ("anna", "bo")] == [2, Fraction(7, 2)]
+    assert {found[s].lessons["02"].out_of for s in ("anna", "bo")} == {5}
+    assert found["anna"].lessons["03"].out_of == 4

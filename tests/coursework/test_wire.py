@@ -146,3 +146,15 @@ def test_depth_and_size_are_limited():
         wire.decode(forged(nested))
     with pytest.raises(wire.WireError, match="more than"):
         wire.decode(wire.encode(torch.zeros(1000)), limit=100)
+
+
+def test_keys_that_collide_are_few():
+    """Python's hash of n * (2^61 - 1) is 0 for every n: a set of 100,000 such takes minutes."""
+    chosen = {i * (2**61 - 1) for i in range(wire.MAX_KEYS)}
+    assert wire.decode(wire.encode(chosen)) == chosen
+    for value in (set(range(wire.MAX_KEYS + 1)), dict.fromkeys(range(wire.MAX_KEYS + 1))):
+        with pytest.raises(wire.WireError, match="keys"):
+            wire.encode(value)
+    header = json.dumps(["e", [["i", str(i)] for i in range(wire.MAX_KEYS + 1)]]).encode()
+    with pytest.raises(wire.WireError, match="keys"):
+        wire.decode(wire.MAGIC + len(header).to_bytes(8, "little") + header)

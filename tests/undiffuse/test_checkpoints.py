@@ -1,5 +1,6 @@
 """Files of trained networks: the same network back, or a reason."""
 
+import hashlib
 import json
 import os
 
@@ -131,3 +132,17 @@ def test_failed_write_keeps_the_old_file(path, model, monkeypatch):
     with pytest.raises(OSError, match="could not be written"):
         checkpoints.save(path, model, RECIPE, (1, 8, 8))
     assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
+
+
+def test_what_was_measured_of_these_very_weights(path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "folder", lambda: path.parent)
+    assert checkpoints.quality("tiny") is None and checkpoints.quality("nothing") is None
+    mark = hashlib.sha256(path.read_bytes()).hexdigest()
+    told = path.with_suffix(".json")
+    told.write_text(json.dumps({"sha256": mark, "quality": {"n": 5}}))
+    assert checkpoints.quality("tiny") == {"n": 5}
+    for other in ({"sha256": "0" * 64, "quality": {"n": 5}}, {"sha256": mark}, [1]):
+        told.write_text(json.dumps(other))
+        assert checkpoints.quality("tiny") is None
+    told.write_text("{")
+    assert checkpoints.quality("tiny") is None

@@ -272,6 +272,15 @@ def test_a_device_that_is_not_there(run, file, tmp_path):
     assert code == exits.USAGE and "finds no cuda here" in said
 
 
+def test_a_gpu_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert commands.find_device("cuda:1") == "cuda:1" and commands.find_device("auto") == "cuda"
+    for name in ("cuda:2", "cuda:", "cuda:-1", "cuda:x"):
+        with pytest.raises(commands.CommandError, match=f"no {name} here, but cuda:0 to cuda:1"):
+            commands.find_device(name)
+
+
 def test_without_classes(run, tmp_path):
     recipe = Recipe(name="plain", network={"channels": [8], "patch": 4})
     path = tmp_path / "plain.safetensors"
@@ -429,6 +438,9 @@ def test_out_of_memory(run, recipe, file, tmp_path, monkeypatch, of):
     monkeypatch.setattr(UNet, "forward", fail)
     code, _, said = run("train", recipe, "--out", tmp_path / "run")
     assert code == exits.NOT_RIGHT and "out of memory: lower batch in the recipe" in said
+    assert "--accumulate 2 makes the same steps in less memory" in said
+    code, _, said = run("train", recipe, "--accumulate", 2, "--out", tmp_path / "other")
+    assert code == exits.NOT_RIGHT and "--accumulate 4 makes" in said
     code, _, said = run("sample", file, "--out", tmp_path / "a.npz")
     assert code == exits.NOT_RIGHT and "out of memory: lower --batch (it is 250)" in said
 

@@ -8,12 +8,14 @@ import socket
 import struct
 import tarfile
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+import torch
 
-from undiffuse import data, downloads
+from undiffuse import data, downloads, sources
 
 FILE = "file.bin"
 CONTENT = np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
@@ -326,6 +328,38 @@ def batch(seed: int, n: int = 4) -> dict:
 
 
 BATCHES = [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]
+
+
+def test_cifar_from_a_server_to_tensors(server, tmp_path, monkeypatch):
+    """Fetched, checked, read, and given as a recipe's data; the published file cannot be asked for
+    here, so that a small one of its form stands in."""
+    path = tmp_path / "made.tar.gz"
+    content = {name: pickle.dumps(batch(k, 2000), protocol=3) for k, name in enumerate(BATCHES)}
+    archive(path, content)
+    packed = path.read_bytes()
+    name = "cifar-10-python.tar.gz"
+    server.files[name] = packed
+    server.cut_at = [len(packed) // 2]
+    monkeypatch.setenv("UNDIFFUSE_DOWNLOADS", str(tmp_path / "down"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    remote = replace(
+        downloads.SETS["cifar10"], address=server.address,
+        files={name: hashlib.sha256(packed).hexdigest()},
+    )  # fmt: skip
+    monkeypatch.setitem(downloads.SETS, "cifar10", remote)
+    with pytest.raises(downloads.NotDownloaded, match=r"downloads.fetch\('cifar10'\) gets it"):
+        downloads.cifar10()
+    downloads.fetch("cifar10", progress=False, pause=0.0)
+    x, labels = sources.source("cifar10").take("train", 6)
+    assert x.shape == (6, 3, 32, 32) and x.dtype == torch.float32 and labels.dtype == torch.int64
+    pixels = torch.from_numpy(batch(0, 2000)[b"data"][:6]).reshape(6, 3, 32, 32)
+    torch.testing.assert_close(x, pixels / 127.5 - 1)
+    sizes = {split: len(downloads.cifar10(split)[0])
+             for split in ("train", "validation", "reference", "held_out")}  # fmt: skip
+    assert sizes == {"train": 5000, "validation": 5000, "reference": 1000, "held_out": 1000}
+    with pytest.raises(ValueError, match="no split 'test'"):
+        downloads.cifar10("test")
+    assert sources.source("cifar10").names[0] == "airplane"
 
 
 # Arrays pickle differently by version and by protocol; the published files are of protocol 2.

@@ -46,6 +46,7 @@ def test_unknown_entry_of_the_network_or_schedule():
         ("lr", "fast"), ("ema", 1.0), ("drop_labels", 1.2), ("warmup", -1), ("clip", -1.0),
         ("seconds", "long"), ("shift", 1.5), ("n", 0), ("network", [8, 16]), ("seed", "a"),
         ("lr", float("nan")), ("validate_every", -1), ("sample_every", 1.5), ("precision", "half"),
+        ("accumulate", 0), ("times", "normal"), ("times_std", 0.0), ("times_mean", float("inf")),
         ("guidance_interval", [0.8, 0.2]), ("guidance_interval", [0, 1.5]),
         ("transpose", [2]), ("transpose", 3), ("guidance_interval", 0.5),
         ("guidance_interval", ["a", "b"]),

@@ -1,5 +1,6 @@
 """Several processes train as one: the same weights on each of them, and those of one alone."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -33,6 +34,14 @@ def test_shares_of_a_batch_are_disjoint_and_whole():
         Team(0, 3).mine(2)
 
 
+def test_more_processes_than_gpus(monkeypatch):
+    for name, value in (("WORLD_SIZE", "3"), ("RANK", "2"), ("LOCAL_RANK", "2")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="this machine has 2: start at most 2 here"):
+        join("cuda")
+
+
 def launch(tmp_path: Path, processes: int) -> None:
     """Trains ``SHARED`` with so many processes; each leaves its weights."""
     script = tmp_path / "run.py"
@@ -61,6 +70,40 @@ def launch(tmp_path: Path, processes: int) -> None:
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_the_command_in_two_processes(tmp_path):
+    """``course train`` by torchrun, in float64: the losses of one process with twice the batch."""
+    recipe = tmp_path / "shared.toml"
+    recipe.write_text(
+        'n = 60\nsteps = 12\nbatch = 10\nprecision = "float64"\nschedule = "flow"\n'
+        'prediction = "flow"\noptimizer = "muon"\nlr = 0.02\n'
+        "[network]\nchannels = [8, 8]\npatch = 4\nclasses = 10\n"
+    )
+    command = ["-m", "coursework", "train", str(recipe), "--device", "cpu", "--plain"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    path = os.pathsep.join(filter(None, [str(REFERENCE), os.environ.get("PYTHONPATH")]))
+    said = {}
+    for name, before in (("alone", []), ("two", torchrun)):
+        done = subprocess.run(
+            [sys.executable, *before, *command, "--out", str(tmp_path / name)],
+            capture_output=True, text=True, timeout=300, cwd=Path(__file__).parent,
+            env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        said[name] = done.stdout
+    states = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in said]
+    losses = [torch.tensor(s["extra"]["losses"], dtype=torch.float64) for s in states]
+    furthest = float((losses[0] - losses[1]).abs().max())
+    print("largest difference of losses:", furthest)
+    assert len(losses[0]) == 12 and furthest < 1e-4  # the bar; sums in another order give 1e-13
+    assert furthest < 1e-10
+    for one, other in zip(*(s["model"].values() for s in states)):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+    assert "by 2 processes" in said["two"] and "processes" not in said["alone"]
+    assert all("images a second on 1 thread of a CPU" in text for text in said.values())
+    assert said["two"].count("images a second") == 1
 
 
 @pytest.mark.slow

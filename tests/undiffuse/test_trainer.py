@@ -21,6 +21,7 @@ from undiffuse import trainer
 from undiffuse.recipes import Recipe
 from undiffuse.trainer import Diverged, check_data, denoising_loss, train
 from undiffuse.training import CheckpointError
+from undiffuse.unet import UNet
 
 REFERENCE = Path(trainer.__file__).parents[1]
 TINY = Recipe(
@@ -307,6 +308,70 @@ def test_precision():
     assert run.losses != exact.losses and run.losses == pytest.approx(exact.losses, rel=0.05)
     auto = train(replace(TINY, steps=5), *images())
     assert auto.losses == exact.losses
+
+
+PLAIN = replace(TINY, network=TINY.network | {"dropout": 0.0}, steps=12, batch=7)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 7])
+def test_a_batch_in_parts_is_the_same_step(parts):
+    """In float64, where nothing is left but the order of sums; 7 does not divide by 2 or 3."""
+    exact = replace(PLAIN, precision="float64")
+    whole, apart = train(exact, *images()), train(replace(exact, accumulate=parts), *images())
+    assert apart.losses == pytest.approx(whole.losses, rel=1e-10)
+    torch.testing.assert_close(weights(apart), weights(whole), rtol=1e-8, atol=1e-10)
+    assert {v.dtype for v in whole.model.state_dict().values()} == {torch.float64}
+
+
+def test_parts_go_through_the_network_one_by_one(monkeypatch):
+    seen = []
+    forward = UNet.forward
+
+    def counted(self, x, t, cond=None):
+        seen.append(len(x))
+        return forward(self, x, t, cond)
+
+    monkeypatch.setattr(UNet, "forward", counted)
+    train(replace(PLAIN, steps=2, accumulate=3), *images())
+    assert seen == [3, 3, 1] * 2
+
+
+def test_a_run_may_go_on_in_other_parts(tmp_path):
+    train(replace(PLAIN, accumulate=2), *images(), folder=tmp_path)
+    assert train(PLAIN, *images(), folder=tmp_path).steps == PLAIN.steps
+    with pytest.raises(ValueError, match="batch of 7 cannot be shared by 1 processes in 8 parts"):
+        train(replace(PLAIN, accumulate=8), *images())
+
+
+def test_float64_is_watched_like_others(tmp_path):
+    recipe = replace(PLAIN, precision="float64", steps=4, validate_every=2, sample_every=4)
+    run = train(recipe, *images(), folder=tmp_path, validation=images(20))
+    plain = train(replace(recipe, precision="float32"), *images(), validation=images(20))
+    assert [s for s, _ in run.validation] == [2, 4] and list(tmp_path.glob("samples-*.png"))
+    for (_, a), (_, b) in zip(run.validation, plain.validation):
+        assert a == pytest.approx(b, abs=1e-4)
+
+
+@pytest.mark.parametrize("network", [TINY.network, {"design": "dit", "dim": 8, "depth": 1,
+                                                    "heads": 2, "classes": 3}])  # fmt: skip
+def test_flow_is_one_more_schedule_and_prediction(network):
+    """Trained by the same loop: the loss falls, and times come from where the recipe says."""
+    recipe = replace(
+        PLAIN, schedule="flow", prediction="flow", times="logit-normal", network=network,
+        steps=150, lr=5e-3, shift=0, flip=False,
+    )  # fmt: skip
+    x, labels = images()
+    x[:, :, :4], x[:, :, 4:] = 0.9, -0.9  # unlike noise, so that there is something to learn
+    run = train(recipe, x, labels)
+    assert sum(run.losses[-20:]) < 0.8 * sum(run.losses[:20])
+    uniform = train(replace(recipe, times="uniform", steps=5), x, labels)
+    assert uniform.losses != run.losses[:5]
+
+
+def test_speed_is_told():
+    run = train(replace(PLAIN, steps=5), *images())
+    assert trainer.samples_per_second(run) == pytest.approx(5 * 7 / run.seconds)
+    assert trainer.facts(run)["samples_per_second"] > 0
 
 
 @pytest.mark.gpu

@@ -14,7 +14,7 @@ from pathlib import Path
 from coursework import checks as checks_of
 from coursework.config import Course
 from coursework.formats import FormatError
-from coursework.release import NOT_DATA, TOP
+from coursework.release import NOT_DATA, TOP, needed
 
 PACKAGE = Path(__file__).resolve().parents[1]
 FIXED_TIME = (2020, 1, 1, 0, 0, 0)
@@ -46,7 +46,8 @@ def files(course: Course, number: str) -> Iterator[tuple[str, Path]]:
         if (course.root / name).is_file():
             yield name, course.root / name
     checks = course.checks.relative_to(course.root).as_posix()
-    for n in lessons_needed(course, number):
+    numbers = lessons_needed(course, number)
+    for n in numbers:
         yield f"{checks}/lesson_{n}.py", course.checks / f"lesson_{n}.py"
         yield f"{checks}/answers/lesson_{n}.py", course.checks / "answers" / f"lesson_{n}.py"
     base = packages_base(course)
@@ -54,6 +55,8 @@ def files(course: Course, number: str) -> Iterator[tuple[str, Path]]:
         for path in _below(package):
             yield f"{base}/{package.name}/{path.relative_to(package).as_posix()}", path
     for path in _below(course.root / "data"):
+        if not needed(course, path.relative_to(course.root / "data").as_posix(), set(numbers)):
+            continue
         yield path.relative_to(course.root).as_posix(), path
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from coursework.formats import FormatError, safe, sheets
+from coursework import safe
+from coursework.formats import FormatError, sheets
 
 IDS = ("ID", "SIS User ID", "SIS Login ID", "Integration ID")
 OWN = (*IDS, "Student", "LastName", "FirstName", "Root Account", "Section")
@@ -68,7 +69,7 @@ def fill(sheet: str, points: Mapping[str, sheets.Score], assignment: str) -> she
 
 
 def _kept(name: str, value: str) -> str:
-    return sheets.id_cell(value, name) if name in IDS else safe.cell(value)
+    return sheets.id_cell(value, name) if name in IDS else safe.cell(safe.line(value))
 
 
 def _column(names: list[str], first: int, assignment: str) -> int | None:

@@ -21,7 +21,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from coursework.formats import FormatError, safe
+from coursework import safe
+from coursework.formats import FormatError
 from coursework.formats.rows import EVERYTHING, Visibility, notes, rows
 from coursework.reports import SubmissionReport
 

@@ -93,7 +93,7 @@ def quoted() -> Iterator[None]:
 
 def tell(reports: list[SubmissionReport], visibility: Visibility) -> None:
     """What a learner may see, as text."""
-    from coursework.formats import safe
+    from coursework import safe
     from coursework.formats.rows import rows
 
     for report in reports:

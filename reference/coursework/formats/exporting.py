@@ -126,14 +126,22 @@ Target = Annotated[Path, typer.Argument(metavar="CSV", help="The file to write, 
 Lesson = Annotated[str | None, typer.Option(help="Whose points; else the only lesson there is.")]
 
 
-def _scores(book: Path, lesson: str | None):
+ClassFile = Annotated[
+    Path | None, typer.Option("--class", help="Its rules; else class.toml beside the gradebook.")
+]
+
+
+def _scores(book: Path, lesson: str | None, class_file: Path | None):
+    from coursework import classroom, marks
     from coursework.formats import sheets
     from coursework.gradebook import Gradebook
+    from coursework.scores import from_reports, scores
 
-    with Gradebook(existing(book)) as grades:
-        found = grades.reports()
+    rules = classroom.find(existing(book), named=class_file)
+    with Gradebook(book) as grades:
+        found = scores(from_reports(grades.reports(), marks.answers(grades)), rules)
     number = lesson.zfill(2) if lesson and lesson.isdigit() else lesson
-    return sheets.scores(found, number)
+    return sheets.final(found, number)
 
 
 def _filled(target: Path, filled) -> None:
@@ -154,15 +162,16 @@ def to_canvas(
     gradebook: Book,
     assignment: Annotated[str, typer.Option(help="Its name or id in Canvas.")],
     lesson: Lesson = None,
+    class_file: ClassFile = None,
 ) -> None:
-    """Fill points into a gradebook that Canvas exported.
+    """Fill what counts in the end into a gradebook that Canvas exported.
 
     Example: course export canvas exported.csv filled.csv --gradebook g.sqlite --assignment 4711
     """
     from coursework.formats import canvas
 
     text = existing(sheet).read_text(encoding="utf-8-sig")
-    _filled(target, canvas.fill(text, _scores(gradebook, lesson), assignment))
+    _filled(target, canvas.fill(text, _scores(gradebook, lesson, class_file), assignment))
 
 
 @export.command("moodle")
@@ -172,15 +181,16 @@ def to_moodle(
     gradebook: Book,
     item: Annotated[str, typer.Option(help="Column of a grade export to fill.")] = "Grade",
     lesson: Lesson = None,
+    class_file: ClassFile = None,
 ) -> None:
-    """Fill points into a grading worksheet or a grade export of Moodle's.
+    """Fill what counts in the end into a grading worksheet or a grade export of Moodle's.
 
     Example: course export moodle worksheet.csv filled.csv --gradebook grades.sqlite --lesson 02
     """
     from coursework.formats import moodle
 
     text = existing(sheet).read_text(encoding="utf-8-sig")
-    _filled(target, moodle.fill(text, _scores(gradebook, lesson), item))
+    _filled(target, moodle.fill(text, _scores(gradebook, lesson, class_file), item))
 
 
 @importing.command("nbgrader")

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 
-from coursework.formats import safe
+from coursework import safe
 from coursework.formats.rows import EVERYTHING, Row, Visibility, notes, rows
 from coursework.reports import SubmissionReport
 

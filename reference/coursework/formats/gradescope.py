@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from coursework import checks as checks_of
-from coursework import config, grader
+from coursework import config, grader, safe
 from coursework.config import Course
 from coursework.errors import NothingToGrade
-from coursework.formats import FormatError, bundle, safe
+from coursework.formats import FormatError, bundle
 from coursework.formats.rows import EVERYTHING, Row, Visibility, notes, rows
 from coursework.reports import SubmissionReport
 

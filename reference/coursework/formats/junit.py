@@ -4,21 +4,20 @@ A suite for each submission, a test case for each case. The schema is that of Je
 (``junit-10.xsd``), which pytest validates its own reports with; GitLab reads ``classname``,
 ``name``, ``time`` and the text of ``failure`` (docs.gitlab.com/ci/testing/unit_test_reports), and
 a ``file``, which Jenkins' schema does not know. XML 1.0 has no sign for most control characters,
-not even escaped (section 2.2): a U+FFFD stands for them.
+not even escaped (section 2.2): they are left out.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 from xml.etree import ElementTree
 
+from coursework import safe
 from coursework.formats.rows import told
 from coursework.judge import ExerciseResult
 from coursework.reports import SubmissionReport
 
-NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 MESSAGE_LIMIT = 500
 
 
@@ -27,7 +26,9 @@ def junit(reports: Iterable[SubmissionReport]) -> str:
     root = ElementTree.Element("testsuites", name="course grade")
     total = failed = 0
     for r in reports:
-        suite = ElementTree.SubElement(root, "testsuite", name=_xml(f"{r.student} {r.lesson}"))
+        suite = ElementTree.SubElement(
+            root, "testsuite", name=safe.plain(f"{r.student} {r.lesson}")
+        )
         properties = ElementTree.SubElement(suite, "properties")
         for name, value in (
             ("student", r.student),
@@ -39,7 +40,7 @@ def junit(reports: Iterable[SubmissionReport]) -> str:
             *((f"points {e.id}", f"{e.points}/{e.out_of}") for e in r.exercises),
             *(("note", n) for n in r.notes),
         ):
-            ElementTree.SubElement(properties, "property", name=name, value=_xml(value))
+            ElementTree.SubElement(properties, "property", name=name, value=safe.plain(value))
         tests = failures = skipped = 0
         for e in r.exercises:
             for name, passed, text, seconds in _tests(e):
@@ -67,13 +68,15 @@ def junit(reports: Iterable[SubmissionReport]) -> str:
 
 def _case(suite: Any, owner: str, name: str, seconds: float) -> Any:
     return ElementTree.SubElement(
-        suite, "testcase", classname=_xml(owner), name=_xml(name), time=f"{seconds:.3f}"
+        suite, "testcase", classname=safe.plain(owner), name=safe.plain(name), time=f"{seconds:.3f}"
     )
 
 
 def _failure(case: Any, text: str, kind: str) -> None:
-    message = _xml(text)[:MESSAGE_LIMIT]
-    ElementTree.SubElement(case, "failure", message=message, type=_xml(kind)).text = _xml(text)
+    message = safe.plain(text, MESSAGE_LIMIT)
+    ElementTree.SubElement(
+        case, "failure", message=message, type=safe.plain(kind)
+    ).text = safe.plain(text)
 
 
 def _tests(e: ExerciseResult) -> list[tuple[str, bool, str, float]]:
@@ -83,7 +86,3 @@ def _tests(e: ExerciseResult) -> list[tuple[str, bool, str, float]]:
         return [(f"{e.id} {e.title}", e.status == "passed", said, 0.0)]
     shown = [(c, *told(c, said)) for c in e.cases]
     return [(f"{e.id} {name}", c.passed, says, c.seconds) for c, name, says in shown]
-
-
-def _xml(value: Any) -> str:
-    return NOT_XML.sub("\ufffd", str(value))

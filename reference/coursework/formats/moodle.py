@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from coursework.formats import FormatError, safe, sheets
+from coursework import safe
+from coursework.formats import FormatError, sheets
 
 IDS = ("Identifier", "ID number", "Email address", "Username", "idnumber", "email")
 IDS += ("username", "id", "User ID")
@@ -57,7 +58,9 @@ def fill(sheet: str, points: Mapping[str, sheets.Score], item: str = "Grade") ->
             elif i in ids:
                 made.append(sheets.id_cell(row[i], names[i]))
             else:  # feedback is imported as it stands, so it stays as it is
-                made.append(row[i] if names[i].startswith("Feedback") else safe.cell(row[i]))
+                made.append(
+                    row[i] if names[i].startswith("Feedback") else safe.cell(safe.line(row[i]))
+                )
         if column is None:
             made.append(sheets.number(score.points))
         rows.append(made)

@@ -12,8 +12,8 @@ import json
 import re
 from typing import Any
 
-from coursework import display
-from coursework.formats import FormatError, safe
+from coursework import display, safe
+from coursework.formats import FormatError
 from coursework.formats.rows import EVERYTHING, Visibility, notes, rows
 from coursework.reports import SubmissionReport
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from coursework import safe
 from coursework.exercise import ID
-from coursework.formats import FormatError, safe
+from coursework.formats import FormatError
 from coursework.judge import CaseResult, ExerciseResult
 from coursework.reports import SubmissionReport
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from coursework.formats import FormatError, safe
-from coursework.reports import SubmissionReport
+from coursework import safe
+from coursework.formats import FormatError
+from coursework.scores import StudentScore
 
 NUMBER = re.compile(r"-?\d+(?:[.,]\d+)?")
 
@@ -39,18 +40,24 @@ class Filled:
     without: list[str] = field(default_factory=list)
 
 
-def scores(reports: Iterable[SubmissionReport], lesson: str | None = None) -> dict[str, Score]:
-    """Student -> the score of the last report, of ``lesson`` where one is named.
+def final(found: Mapping[str, StudentScore], lesson: str | None = None) -> dict[str, Score]:
+    """Student -> what counts in the end of ``lesson``, after lateness, extensions and given points,
+    for those who handed in or were given points.
 
-    Raises ``FormatError`` where reports are of several lessons and none is named.
+    Raises ``FormatError`` where there are several lessons and none is named.
     """
-    reports = [r for r in reports if lesson in (None, r.lesson)]
-    lessons = sorted({r.lesson for r in reports if r.lesson})
-    if lesson is None and len(lessons) > 1:
-        raise FormatError(f"these are reports of lessons {', '.join(lessons)}: name one")
-    if not reports:
-        raise FormatError(f"there is no report{f' of lesson {lesson}' if lesson else ''} here")
-    return {r.student: Score(r.points, r.out_of) for r in reports}
+    of = [
+        (student, number, one)
+        for student, score in found.items()
+        for number, one in score.lessons.items()
+        if lesson in (None, number) and (one.handed_in or one.final)
+    ]
+    lessons = sorted({number for _, number, _ in of})
+    if len(lessons) > 1:
+        raise FormatError(f"these are scores of lessons {', '.join(lessons)}: name one")
+    if not of:
+        raise FormatError(f"there is no score{f' of lesson {lesson}' if lesson else ''} here")
+    return {student: Score(float(one.final), float(one.out_of)) for student, _, one in of}
 
 
 def number(value: float) -> str:

@@ -18,6 +18,7 @@
     spectra(clips, rate, *, title="")                       {name: (L,)}, level in dB
 
     schedule_slider(make, steps, *, names, alt, ...)        noise by hand; a strip without widgets
+    prompt_box(draw, *, start, alt, ...)                    words in, pictures and their way out
 
 Series called "data", "noise", "model"/"yours", "expected"/"reference" or "bound"/"floor" get the
 colours and dashes that these have everywhere (``undiffuse.palette``); ``roles={"DDPM": "model"}``
@@ -37,6 +38,7 @@ from undiffuse.plots.lines import (
     schedule_curves,
 )
 from undiffuse.plots.plane import points2d, trajectories2d, vector_field2d
+from undiffuse.plots.prompt_box import prompt_box
 from undiffuse.plots.slider import schedule_slider
 from undiffuse.plots.sound import spectra, waveforms
 
@@ -51,6 +53,7 @@ __all__ = [
     "loss_curves",
     "png",
     "points2d",
+    "prompt_box",
     "schedule_curves",
     "schedule_slider",
     "show",

@@ -1,5 +1,7 @@
 """Headless Chromium for tests, over its DevTools protocol: looks, requests, and what axe says.
 
+``Browser`` opens pages, waits, clicks and types as a person does, and tells what was asked of whom.
+
 Looked for: a browser in CHROMIUM or under its usual names, and axe-core's script in AXE_CORE, in
 node_modules, or in the PyPI packages that bring it (``pip install axe-core-python``).
 """
@@ -103,8 +105,8 @@ class Browser:
                 return got["result"]
             self.events.append(got)
 
-    def open(self, file: Path, width: int = DESK, dark: bool = False) -> None:
-        """Loads a page from a file at ``width`` px and waits for it."""
+    def open(self, page: Path | str, width: int = DESK, dark: bool = False) -> None:
+        """Loads a page, a file or an address, at ``width`` px and waits for it."""
         scheme = "dark" if dark else "light"
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self.call("Emulation.setEmulatedMedia", features=[feature])
@@ -116,10 +118,51 @@ class Browser:
             mobile=width < 600,
         )
         self.events.clear()
-        self.call("Page.navigate", url=file.resolve().as_uri())
-        until = time.monotonic() + 120
-        while self.run("document.readyState") != "complete" and time.monotonic() < until:
-            time.sleep(0.05)
+        url = page if isinstance(page, str) else page.resolve().as_uri()
+        self.call("Page.navigate", url=url)
+        self.wait("document.readyState == 'complete'", "the page to load", 120)
+
+    def wait(self, script: str, what: str, seconds: float = 120) -> Any:
+        """The value of an expression once it is true. Fails, and names ``what``, when it never is.
+
+        A page that is being left cannot be asked: that counts as not yet.
+        """
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            with contextlib.suppress(AssertionError):
+                if value := self.run(script):
+                    return value
+            time.sleep(0.1)
+        raise AssertionError(f"waited {seconds:.0f} s in vain for {what}")
+
+    def click(self, element: str, what: str, seconds: float = 120) -> None:
+        """Clicks, with the mouse, the middle of what the expression ``element`` gives, in view."""
+        place = (
+            f"(() => {{ const e = {element}; if (!e) return null; "
+            "e.scrollIntoView({block: 'center'}); const r = e.getBoundingClientRect(); "
+            "return r.width && r.height ? [r.x + r.width / 2, r.y + r.height / 2] : null; })()"
+        )
+        x, y = self.wait(place, what, seconds)
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            self.call(
+                "Input.dispatchMouseEvent",
+                type=kind,
+                x=x,
+                y=y,
+                button="none" if kind == "mouseMoved" else "left",
+                clickCount=int(kind != "mouseMoved"),
+            )
+
+    def type(self, text: str) -> None:
+        """Puts ``text`` where the cursor is."""
+        self.call("Input.insertText", text=text)
+
+    def press(self, key: str, code: int, modifiers: int = 0) -> None:
+        """One key: its name ("Enter"), its Windows code; modifiers: 1 alt, 2 control, 8 shift."""
+        key_of = {"key": key, "code": key, "windowsVirtualKeyCode": code, "modifiers": modifiers}
+        text = {"text": "\r"} if key == "Enter" and not modifiers else {}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **key_of, **text)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **key_of)
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page, awaited; the page's own policy binds it not."""
@@ -129,16 +172,20 @@ class Browser:
         assert "exceptionDetails" not in got, got["exceptionDetails"]
         return got["result"].get("value")
 
-    def requests(self) -> list[str]:
-        """What the page asked for since it was opened, but itself and data: addresses."""
+    def requests(self, host: str = "") -> list[str]:
+        """What the page asked for since it was opened, but itself and data: addresses.
+
+        host: "http://127.0.0.1:8000" of which it may ask, too.
+        """
         sent = [e["params"] for e in self.events if e.get("method") == "Network.requestWillBeSent"]
         urls = [p["request"]["url"] for p in sent if p.get("type") != "Document"]
-        return [u for u in urls if not u.startswith("data:")]
+        own = (host,) if host else ()
+        return [u for u in urls if not u.startswith(("data:", "blob:", *own))]
 
-    def violations(self) -> list[str]:
-        """What axe-core finds wrong: rule, how grave, and where."""
+    def violations(self, within: str = "document") -> list[str]:
+        """What axe-core finds wrong ``within`` an expression: rule, how grave, and where."""
         self.run(axe().read_text(encoding="utf-8") + "; 1")
-        found = self.run("axe.run(document, {resultTypes: ['violations']})")["violations"]
+        found = self.run(f"axe.run({within}, {{resultTypes: ['violations']}})")["violations"]
         return [
             f"{v['id']} ({v['impact']}): {v['help']}: {n['target']} {n.get('failureSummary', '')}"
             for v in found

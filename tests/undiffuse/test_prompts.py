@@ -1,0 +1,164 @@
+"""Asking with words: what comes back, what is said, the command, and training with prompts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from undiffuse import checkpoints, draw, prompts, recipes, sources, trainer
+
+RECIPE = recipes.from_dict(
+    {
+        "name": "words",
+        "data": "portraits",
+        "n": 32,
+        "steps": 6,
+        "batch": 8,
+        "warmup": 1,
+        "drop_words": 0.2,
+        "guidance": 1.5,
+        "network": {
+            "channels": [16, 16],
+            "patch": 4,
+            "attention": [False, True],
+            "text": {"width": 16, "layers": 1},
+        },
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def run():
+    x, tokens = sources.source("portraits").take("train", 32)
+    return trainer.train(RECIPE, x, tokens)
+
+
+@pytest.fixture(scope="module")
+def found(run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("words") / "words.safetensors"
+    checkpoints.save(path, run.model, RECIPE, (3, 32, 32), **trainer.facts(run))
+    return checkpoints.load(path)
+
+
+def test_training_goes_on_to_the_same_weights(run, tmp_path):
+    x, tokens = sources.source("portraits").take("train", 32)
+
+    class Stop(Exception):
+        pass
+
+    def stop(step, of, loss, model):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(RECIPE, x, tokens, folder=tmp_path, on_step=stop)
+    again = trainer.train(RECIPE, x, tokens, folder=tmp_path)
+    for a, b in zip(run.model.state_dict().values(), again.model.state_dict().values()):
+        assert torch.equal(a, b)
+
+
+def test_a_file_knows_its_words(found):
+    assert found.vocab == sources.source("portraits").vocab and found.null == 0
+    assert prompts.length_of(found) == 20
+
+
+def test_prompts_count_and_seeds_count(found):
+    options = {"calls": 2, "guidance": 4.0}
+    one = prompts.ask(found, "a pilot with dark skin", 3, **options)
+    same = prompts.ask(found, "A PILOT with dark skin!", 3, **options)
+    other = prompts.ask(found, "a cook with light skin", 3, **options)
+    assert one.samples.shape == (3, 3, 32, 32) and one.said == ()
+    assert torch.equal(one.samples, same.samples)
+    assert not torch.equal(one.samples, other.samples)
+    several = prompts.ask(found, ["a pilot with dark skin", "a cook with light skin"], **options)
+    torch.testing.assert_close(several.samples[:1], one.samples[:1], rtol=1e-4, atol=1e-4)
+
+
+def test_unknown_words_are_left_out_and_named(found):
+    odd = prompts.ask(found, "a flying pilott", 1, calls=1)
+    assert prompts.words_from(odd.tokens, found.vocab) == ["a"]
+    assert any("pilot" in line for line in odd.said)
+    empty = prompts.ask(found, "", 1, calls=1)
+    assert not empty.tokens.any() and "empty" in empty.said[0]
+
+
+def test_negative_and_second_prompts_change_the_drawing(found):
+    options = {"calls": 2, "count": 2}
+    plain = prompts.ask(found, "a cook", guidance=1.5, **options).samples
+    away = prompts.ask(found, "a cook", negative="dark skin", second_scale=3.0, **options).samples
+    also = prompts.ask(found, "a cook", also="dark skin", second_scale=3.0, **options).samples
+    assert not torch.allclose(plain, away) and not torch.allclose(away, also)
+    with pytest.raises(ValueError, match="not both"):
+        prompts.ask(found, "a cook", negative="a", also="b")
+
+
+def test_the_way_of_a_drawing(found):
+    trail = []
+    asked = prompts.ask(found, "a cook", 2, calls=3, trail=trail)
+    assert len(trail) == 1 and len(trail[0].x0) == 3 and trail[0].x0[0].shape == (2, 3, 32, 32)
+    torch.testing.assert_close(trail[0].x[-1].clamp(-1, 1), asked.samples)
+
+
+def test_prompts_of_the_wrong_kind_are_refused(found):
+    with pytest.raises(TypeError, match="string"):
+        prompts.ask(found, [3])
+    with pytest.raises(ValueError, match="no prompt"):
+        prompts.ask(found, [])
+    with pytest.raises(ValueError, match="no labels"):
+        draw.draw(found, 1, label=3)
+    with pytest.raises(ValueError, match="2 prompts"):
+        draw.draw(found, 1, labels=torch.zeros(2, 20, dtype=torch.int64))
+    digits = checkpoints.load("digits")
+    with pytest.raises(ValueError, match="reads no prompts"):
+        prompts.ask(digits, "a seven")
+    with pytest.raises(ValueError, match="no prompts"):
+        second = (torch.zeros(1, 20, dtype=torch.int64), 1.0)
+        draw.draw(digits, 1, second=second)
+
+
+def test_without_a_prompt_those_of_the_reference_come_in_turn(found):
+    _, tokens = draw.draw(found, 3, calls=1)
+    assert torch.equal(tokens, sources.source("portraits").take("reference", 3)[1])
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"data": "digits"}, "data with prompts"),
+        ({"network": {"text": {"wdth": 8}}}, "did you mean width"),
+        ({"network": {"classes": 3}}, r"give \[network.text\]"),
+        ({"network": {}, "drop_words": 0.1}, "drop_words is for prompts"),
+        ({"drop_words": 1.5}, "drop_words = 1.5"),
+    ],
+)
+def test_recipes_with_words_are_checked(change, says):
+    with pytest.raises(recipes.RecipeError, match=says):
+        replace(RECIPE, **change)
+
+
+def test_labels_are_no_prompts():
+    x, _ = sources.source("portraits").take("train", 32)
+    with pytest.raises(ValueError, match="tokens int64"):
+        trainer.train(RECIPE, x, torch.zeros(32, dtype=torch.int64))
+
+
+def test_the_command_draws_and_says(found, tmp_path, run):
+    from typer.testing import CliRunner
+
+    from undiffuse import commands
+
+    path = tmp_path / "mine.safetensors"
+    checkpoints.save(path, run.model, RECIPE, (3, 32, 32), **trainer.facts(run))
+    out = tmp_path / "out.npz"
+    call = ["sample", str(path), "--count", "2", "--calls", "1", "--out", str(out)]
+    done = CliRunner().invoke(commands.app, [*call, "--prompt", "a pilott"])
+    assert done.exit_code == 0 and "did you mean pilot" in done.output
+    with np.load(out) as z:
+        assert z["images"].shape == (2, 32, 32, 3) and z["prompts"].tolist() == ["a", "a"]
+    for more, says in (
+        (["--label", "3"], "reads words"),
+        (["--negative", "a cook"], "go with --prompt"),
+    ):
+        done = CliRunner().invoke(commands.app, [*call, *more])
+        assert done.exit_code and (says in done.output or says in str(done.exception))
