@@ -156,7 +156,7 @@ def repair_audio(
     require_count("fade", fade, 0)
     places = torch.arange(x.shape[-1], device=x.device)
     away = torch.maximum(start - places, places - (stop - 1)).clamp(min=0)
-    share = (1 - away / (fade + 1)).clamp(min=0).to(x.dtype)
+    share = (1 - away.to(x.dtype) / (fade + 1)).clamp(min=0)
     near = (away > 0) & (away <= fade)
     gain = torch.ones_like(x[:, :1, :1])
     if bool(near.any()):

@@ -19,9 +19,8 @@ def tones(*hz: float, n: int = 2000) -> torch.Tensor:
 
 def test_biharmonic_continues_what_is_flat_or_tilted():
     """Planes have no second derivative: their filling is exact, away from the edge."""
-    rows, columns = torch.meshgrid(
-        torch.arange(12, dtype=F64), torch.arange(14, dtype=F64), indexing="ij"
-    )  # in float32 the plane itself would be rounded
+    rows, columns = torch.meshgrid(torch.arange(12.0), torch.arange(14.0), indexing="ij")
+    rows, columns = rows.to(F64), columns.to(F64)
     x = torch.stack([0.02 * rows - 0.03 * columns, torch.full_like(rows, 0.4)])[:, None]
     mask = torch.ones(1, 12, 14, dtype=torch.bool)
     mask[:, 4:8, 5:9] = False

@@ -969,7 +969,7 @@ def repair_audio(x, proposal, start, stop, fade):
                          for v in (x, proposal))  # fmt: skip
         heard = (wanted > 1e-6) & (found > 1e-6)
         gain = torch.where(heard, wanted / found, gain)
-    share = (1 - away / (fade + 1)).clamp(min=0).to(x.dtype)
+    share = (1 - away.to(x.dtype) / (fade + 1)).clamp(min=0)
     outside = torch.where(away > 0, x, torch.zeros_like(x))
     return (1 - share) * outside + share * gain * proposal
 
