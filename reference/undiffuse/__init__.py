@@ -16,6 +16,8 @@ What lives here, from the bottom up:
   ``costs``, ``quantising``: what a call costs, and weights of eight bits
 - ``text``: prompts as numbers and the network that reads them; ``drawings``: emoji with their
   prompts; ``prompts``: asking with words; ``attributes``, ``prompt_judging``: was it drawn
+- ``repair``, ``measurements``, ``posterior``: holes, gaps and lost detail, filled by a network;
+  ``classical_repair``: without one; ``synthetic``: drawn data to train other models on
 - ``results``: measured figures, shown and kept; ``experiments``: what measures claims, run by run
 
 Nothing is imported until it is used: ``import undiffuse`` costs no torch.

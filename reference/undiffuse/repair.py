@@ -33,6 +33,7 @@ from undiffuse.measurements import Measurement, require_mask
 from undiffuse.posterior import posterior_guided
 from undiffuse.prediction import Denoiser, as_x0
 from undiffuse.sampling import Levels, ddim_update, levels, sample
+from undiffuse.text import as_tokens
 
 Level = tuple[float, float]
 Noises = Sequence[tuple[torch.Tensor, torch.Tensor]]
@@ -82,12 +83,14 @@ def inpaint(
 
     mask: bool, True where x is known (``measurements.require_mask``); what x holds elsewhere does
     not matter, and may be NaN. Known values come back as they are. labels: (N,) where the network
-    knows classes, None for "no class". calls: of the network, at most; ``repeats`` of them are
+    knows classes, tokens (N, L) where it reads prompts (``prompts.known_tokens``); None is neither.
+    calls: of the network, at most; ``repeats`` of them are
     spent at each level (RePaint's resampling). progress: called with the number of samples after
     each call on them.
 
     Raises ValueError for another shape than the checkpoint's, a mask that does not fit or leaves
-    nothing to do, or known values that are not finite.
+    nothing to do, known values that are not finite, labels that the network does not know, or a
+    network that was distilled.
     """
     mask = _mask(checkpoint, x, mask)
     drawn = _drawn(checkpoint, x, mask, labels, guidance, calls, repeats, seed, batch, progress)
@@ -374,8 +377,18 @@ def _last_levels(at: Levels, steps: int) -> Levels:
 def _steering(
     checkpoint: Checkpoint, count: int, labels: torch.Tensor | None, guidance: float
 ) -> tuple[Denoiser, torch.Tensor | None]:
-    """The network as a denoiser, and the labels to call it with."""
+    """The network as a denoiser, and the labels to call it with.
+
+    A network that was distilled knows the levels of its own calls, and repair goes through others.
+    """
+    if told := checkpoint.recipe.distilled:
+        raise ValueError(
+            f"{checkpoint.name} was distilled to {told['calls']} calls, and repair makes steps of "
+            f"its own: take a network that was trained on data, such as {told['teacher']}"
+        )
     null = checkpoint.null
+    if checkpoint.recipe.told:
+        return _steering_by_words(checkpoint, count, labels, guidance)
     if labels is None:
         if guidance != 1.0:
             raise ValueError("guidance needs labels")
@@ -387,6 +400,22 @@ def _steering(
     require_between("labels", labels, 0, null - 1)
     model = checkpoint.model if guidance == 1.0 else guided(checkpoint.model, null, guidance)
     return model, labels.to(torch.int64)
+
+
+def _steering_by_words(
+    checkpoint: Checkpoint, count: int, tokens: torch.Tensor | None, guidance: float
+) -> tuple[Denoiser, torch.Tensor | None]:
+    """``_steering`` of a network that reads prompts: tokens (count, L)."""
+    if tokens is None:
+        if guidance != 1.0:
+            raise ValueError("guidance needs labels: tokens of prompts (prompts.known_tokens)")
+        return checkpoint.model, None
+    if len(tokens) != count:
+        raise ValueError(f"{len(tokens)} prompts were given for {count} samples")
+    model = checkpoint.model
+    if guidance != 1.0:
+        model = guided(model, checkpoint.null, guidance)
+    return model, as_tokens(tokens, len(checkpoint.vocab))
 
 
 def _batches(

@@ -185,6 +185,7 @@ def train(
 
     Where the network has no classes, ``labels`` may be conditions of another kind, floating point
     or (N, ...) of more than one axis: a mel for each sound, say. ``model`` gets them as they are.
+    Prompts, tokens int64 (N, L), are left out where the recipe's network has no ``text``.
 
     folder: where ``state.pt`` (for going on) and ``log.jsonl`` are kept; a run that finds them
     goes on from there. save_every: seconds between checkpoints. on_step(step, of, loss, model) is
@@ -207,6 +208,9 @@ def train(
     network = dict(recipe.network)
     if recipe.told and not _is_condition(labels):
         raise ValueError("the network reads prompts: tokens int64 (N, L) are wanted for labels")
+    if model is None and recipe.source.told and not recipe.told:
+        labels = None  # prompts, and the recipe's network reads none
+        validation = None if validation is None else (validation[0], None)
     check_data(x, labels, network.get("classes"))
     if recipe.transpose:
         x, labels = with_transposed(x, labels, recipe.transpose, recipe.source.rate)
@@ -268,6 +272,11 @@ def begin(recipe: Recipe, model: nn.Module, read: bool = True) -> None:
                 raise RecipeError(
                     f"{key} = {here!r}, but init = {recipe.init!r} was trained with {there!r}"
                 )
+        if recipe.told and found.recipe.told and found.vocab != recipe.source.vocab:
+            raise RecipeError(
+                f"init = {recipe.init!r} learnt {len(found.vocab)} words, which are not the "
+                f"{len(recipe.source.vocab)} of {recipe.data}"
+            )
         try:
             take_weights(model, found.model.state_dict())
         except ValueError as error:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from undiffuse import checkpoints, draw, prompts, recipes, sources, trainer
+from undiffuse import checkpoints, draw, prompts, recipes, repair, sources, trainer
 
 RECIPE = recipes.from_dict(
     {
@@ -141,6 +141,68 @@ def test_labels_are_no_prompts():
     x, _ = sources.source("portraits").take("train", 32)
     with pytest.raises(ValueError, match="tokens int64"):
         trainer.train(RECIPE, x, torch.zeros(32, dtype=torch.int64))
+
+
+def test_a_network_without_text_learns_drawings_alone(tmp_path):
+    drawings = replace(RECIPE, network={"channels": [16, 16], "patch": 4}, drop_words=0.0,
+                       guidance=1.0, steps=2, validate_every=2)  # fmt: skip
+    x, tokens = sources.source("portraits").take("train", 32)
+    run = trainer.train(drawings, x, tokens, validation=(x, tokens), folder=tmp_path)
+    assert len(run.validation) == 1
+    checkpoints.save(tmp_path / "alone.safetensors", run.model, drawings, (3, 32, 32))
+    samples, labels = draw.draw(checkpoints.load(tmp_path / "alone.safetensors"), 2, calls=1)
+    assert samples.shape == (2, 3, 32, 32) and labels is None
+
+
+def test_a_network_that_reads_is_tuned_with_its_own_words_only(run, tmp_path):
+    x, tokens = sources.source("portraits").take("train", 32)
+    path = tmp_path / "first.safetensors"
+    tuned = replace(RECIPE, init=str(path), lora=2, steps=2, accumulate=2)
+    checkpoints.save(path, run.model, RECIPE, (3, 32, 32), **trainer.facts(run))
+    found = trainer.train(tuned, x, tokens).model.state_dict()
+    before = checkpoints.load(path).model.state_dict()  # as rounded in the file
+    assert found.keys() == before.keys()
+    assert torch.equal(found["encoder.embed.weight"], before["encoder.embed.weight"])
+    assert not torch.equal(found["conv_in.weight"], before["conv_in.weight"])
+    words = list(RECIPE.source.vocab)
+    words[-2:] = reversed(words[-2:])
+    checkpoints.save(path, run.model, RECIPE, (3, 32, 32), words=words)
+    with pytest.raises(recipes.RecipeError, match="words, which are not the"):
+        trainer.train(tuned, x, tokens)
+
+
+def test_repair_reads_prompts(found):
+    x, tokens = sources.source("portraits").take("reference", 2)
+    mask = torch.ones(1, 32, 32, dtype=torch.bool)
+    mask[:, 8:24, 8:24] = False
+    few = {"calls": 4, "repeats": 2}
+
+    def filled(labels, guidance=1.0):
+        return repair.inpaint(found, x, mask, labels=labels, guidance=guidance, **few)
+
+    told, none = filled(tokens, 4.0), filled(None)
+    assert torch.equal(told[..., mask[0]], x[..., mask[0]])
+    assert not torch.allclose(told, none, atol=1e-3)
+    torch.testing.assert_close(filled(torch.zeros_like(tokens)), none)
+    with pytest.raises(ValueError, match="tokens int64"):
+        filled(torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(ValueError, match="3 prompts were given for 2"):
+        filled(tokens[[0, 1, 1]])
+    with pytest.raises(ValueError, match="guidance needs labels"):
+        filled(None, 2.0)
+
+
+def test_a_distilled_network_takes_one_prompt_and_its_own_levels(found):
+    told = {"teacher": "words", "method": "consistency", "calls": 2}
+    student = replace(found, recipe=replace(RECIPE, distilled=told))
+    tokens = torch.zeros(1, 20, dtype=torch.int64)
+    assert draw.draw(student, 1)[0].shape == (1, 3, 32, 32)
+    with pytest.raises(ValueError, match="one prompt, not two"):
+        draw.draw(student, 1, second=(tokens, 1.0))
+    with pytest.raises(ValueError, match="leaves no trail"):
+        draw.draw(student, 1, trail=[])
+    with pytest.raises(ValueError, match="such as words"):
+        repair.redraw(student, torch.zeros(1, 3, 32, 32), 0.5)
 
 
 def test_the_command_draws_and_says(found, tmp_path, run):
