@@ -874,7 +874,7 @@ first = from_run(torch.arange(len(KINDS)), seed=1)
 unheard, unheard_kinds = data.drums("held_out")
 made = {name: first[k] for k, name in enumerate(KINDS)}
 listen.sounds(
-    {name: until_silent(x) for name, x in made.items()},
+    {name: until_silent(made[name]) for name in KINDS[: budget(len(KINDS), 3)]},
     RATE,
     caption="Asked for each kind once; not chosen.",
 )
@@ -1195,7 +1195,8 @@ BEAT = {
     "tom": "...............x",
 }
 BPM = 116
-kits = {"your five minutes": first}
+# (With the small budget nothing has learned to make hits: only the shipped model's are played.)
+kits = {"your five minutes": first} if budget(True, False) or drawn_by_shipped is None else {}
 if drawn_by_shipped is not None:
     kits["the shipped checkpoint"] = drawn_by_shipped
 bars = {who: drum_loop(kit_of(each), BEAT, bpm=BPM, rate=RATE) for who, each in kits.items()}
