@@ -59,18 +59,21 @@ def checkpoint_table() -> str:
     from undiffuse import checkpoints
 
     rows = [
-        "| checkpoint | parameters | MB | training | sampler | FD over the floor | "
+        "| checkpoint | parameters | MB | training | sampler | samples a seed | FD over the floor | "
         "accuracy (real) | recall (real) |",
-        "|---|---:|---:|---|---|---:|---:|---:|",
+        "|---|---:|---:|---|---|---:|---:|---:|---:|",
     ]
-    told = []
+    told, vocoders, seeds = [], [], set()
     for name in checkpoints.names():
         path = checkpoints.folder() / f"{name}.json"
         facts = json.loads(path.read_text(encoding="utf-8"))
-        if "real" in facts["quality"]:
+        quality = facts["quality"]
+        if "real" in quality:
             told.append(facts)
             continue
-        quality = facts["quality"]
+        if "splits" in quality:
+            vocoders.append(facts)
+            continue
         training = f"{facts['run']['seconds'] / 60:.0f} min, {facts['run']['machine']}"
         for sampler in quality["samplers"].values():
             ratios = [q["ratio"] for q in sampler["seeds"]]
@@ -78,14 +81,34 @@ def checkpoint_table() -> str:
             rows.append(
                 f"| [{name}](data/checkpoints/{name}.md) | {facts['parameters']:,} | "
                 f"{facts['bytes'] / 1e6:.1f} | {training} | {sampler['solver']}, "
-                f"{sampler['calls']} calls | {mean['ratio']:.2f} "
+                f"{sampler['calls']} calls | {quality['n']:,} | {mean['ratio']:.2f} "
                 f"({min(ratios):.2f} to {max(ratios):.2f}) | "
                 f"{mean['accuracy']:.3f} ({floor['accuracy']:.3f}) | "
                 f"{mean['recall']:.3f} ({floor['recall']:.3f}) |"
             )
-        seeds = len(quality["seeds"])
-    table = "\n".join(rows) + f"\n\n{quality['n']:,} samples a seed, {seeds} seeds: mean (range)."
-    return table + (f"\n\n{prompt_table(told)}" if told else "")
+        seeds.add(len(quality["seeds"]))
+    counted = " or ".join(map(str, sorted(seeds)))
+    parts = ["\n".join(rows), f"{counted} seeds: mean (range)."]
+    parts += [vocoder_line(facts) for facts in vocoders]
+    return "\n\n".join([*parts, *([prompt_table(told)] if told else [])])
+
+
+def vocoder_line(facts: dict) -> str:
+    """How near a vocoder brings speech back from its mel, beside Griffin-Lim, in a sentence."""
+    name, quality = facts["name"], facts["quality"]
+    ways = next(iter(quality["splits"].values()))
+    best = {}
+    for kind in ("vocoder", "Griffin-Lim"):
+        mine = [way for way in ways if way.startswith(kind)]
+        best[kind] = min(mine, key=lambda way: sum(ways[way]["lsd_db"]))
+    said = []
+    for split, found in quality["splits"].items():
+        far = {k: sum(found[w]["lsd_db"]) / len(found[w]["lsd_db"]) for k, w in best.items()}
+        said.append(f"{far['vocoder']:.2f} dB ({split}, Griffin-Lim {far['Griffin-Lim']:.2f})")
+    return (
+        f"[{name}](data/checkpoints/{name}.md) ({facts['bytes'] / 1e6:.1f} MB) lets spectrograms be "
+        f"heard: {' and '.join(said)} from the recording in log-spectral distance."
+    )
 
 
 def prompt_table(told: list[dict]) -> str:
