@@ -59,8 +59,8 @@ def checkpoint_table() -> str:
     from undiffuse import checkpoints
 
     rows = [
-        "| checkpoint | parameters | MB | training | sampler | samples a seed | FD over the floor | "
-        "accuracy (real) | recall (real) |",
+        "| checkpoint | parameters | MB | training | sampler | samples a seed | FD over the "
+        "floor | accuracy (real) | recall (real) |",
         "|---|---:|---:|---|---|---:|---:|---:|---:|",
     ]
     told, vocoders, seeds = [], [], set()
@@ -106,8 +106,8 @@ def vocoder_line(facts: dict) -> str:
         far = {k: sum(found[w]["lsd_db"]) / len(found[w]["lsd_db"]) for k, w in best.items()}
         said.append(f"{far['vocoder']:.2f} dB ({split}, Griffin-Lim {far['Griffin-Lim']:.2f})")
     return (
-        f"[{name}](data/checkpoints/{name}.md) ({facts['bytes'] / 1e6:.1f} MB) lets spectrograms be "
-        f"heard: {' and '.join(said)} from the recording in log-spectral distance."
+        f"[{name}](data/checkpoints/{name}.md) ({facts['bytes'] / 1e6:.1f} MB) lets spectrograms "
+        f"be heard: {' and '.join(said)} from the recording in log-spectral distance."
     )
 
 
