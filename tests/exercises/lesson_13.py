@@ -141,7 +141,7 @@ def encode_longer(answer, options, tokens, mask, seed, more):
 def _(draw: Draw):
     def case(name, group, b, n, words, heads, width, driver=run_encoder, dtype="float64", more=0):
         """words: how many real ones each prompt has; they need not be in front."""
-        options = {"words": 30, "length": n + more, "width": width, "heads": heads}
+        options = {"words": 30, "length": n + more + 2, "width": width, "heads": heads}
         mask = torch.zeros(b, n, dtype=torch.bool)
         for row, count in enumerate(words):
             mask[row, draw.distinct(0, n, count)] = True
