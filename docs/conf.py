@@ -42,7 +42,6 @@ autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = False  # torch.nn.Module documents its own forward
 autodoc_default_options = {"members": True, "show-inheritance": False}
 toc_object_entries_show_parents = "hide"
-python_maximum_signature_line_length = 88
 
 html_theme = "pydata_sphinx_theme"
 html_title = "Undiffuse"

@@ -47,14 +47,27 @@ def _at_docs(table: str) -> str:
     return re.sub(r"\]\((?!\w+:)", "](../", table)
 
 
-def _linked(table: str) -> str:
-    """The last column of the table of claims, which lists lessons, with links."""
-    rows = table.split("\n")
-    for i, row in enumerate(rows[2:], 2):
-        head, where = row.rstrip(" |").rsplit("|", 1)
-        links = ", ".join(lesson_link(n.strip()) for n in where.split(","))
-        rows[i] = f"{head}| {links} |"
-    return "\n".join(rows)
+def claim_sections(table: str) -> str:
+    """The README's table of claims as sections: its verdicts are too long for a phone's table.
+
+    A row is | [number](link) | claim (where it is said) | verdicts | what would change it | lessons
+    and commands |; several verdicts or commands are divided by <br>.
+    """
+    out = []
+    for row in table.split("\n")[2:]:
+        inside = row.removeprefix("|").removesuffix("|")
+        number, claim, verdicts, change, where = (c.strip() for c in re.split(r"(?<!\\)\|", inside))
+        name = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", number)
+        claim, said, sources = claim.partition(" (")
+        out.append(f"## {name} · {claim}\n")
+        if said:
+            out.append(f"Said by {sources.removesuffix(')')}.\n")
+        out += [f"- {verdict}" for verdict in verdicts.split("<br>")]
+        links, *commands = where.split("<br>")
+        out.append(f"\nWhat would change it: {change}\n")
+        measured = f" Again by {', '.join(commands)}." if commands else ""
+        out.append(f"Lessons that measure it: {links}.{measured} Figures: {number}.\n")
+    return "\n".join(out)
 
 
 def filled(text: str) -> str:
@@ -64,7 +77,7 @@ def filled(text: str) -> str:
     """
     makers = {
         "lessons": lambda: _at_docs(readme().lesson_table()),
-        "claims": lambda: _linked(readme().verdict_table()),
+        "claims": lambda: _at_docs(claim_sections(readme().verdicts.brief())),
         "checkpoints": lambda: _at_docs(readme().checkpoint_table()),
         "exits": lambda: readme().exit_table(),
         "symbols": symbol_table,

@@ -729,8 +729,8 @@ for name, (network, way) in settings.items():
 # %% [markdown]
 # Few samples make FD uncertain, and a student of a few minutes is no good student. The full
 # measurement takes longer than a lesson: it is made by `data/build/distil_checkpoints.py`, with
-# three seeds of 1,000 samples and students that were trained for an hour. The next figure shows
-# those results where they are there, and yours where they are not.
+# three seeds of 1,000 samples and students that saw many times as many digits as yours. The next
+# figure shows those results where they are there, and yours where they are not.
 
 
 # %% tags=["figure"]

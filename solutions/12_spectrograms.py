@@ -98,9 +98,12 @@ def recorded(name: str, command: str) -> dict | None:
 FULL = budget(full=True, small=False)
 try:
     fsdd = downloads.load("fsdd")
-except (ValueError, data.DataNotFound) as error:
+except data.DataNotFound:
     fsdd = None
-    print("FSDD is not here: what trains on speech is skipped below.", str(error).splitlines()[0])
+    print("FSDD is not here: what trains on speech is skipped below, and says so.")
+except data.DamagedData as error:
+    fsdd = None
+    print(f"FSDD is here, but damaged: what trains on speech is skipped below. {error}")
 prompts, prompt_digits = data.speech_prompts()  # (10, 1, 8192) in [-1, 1], and (10,)
 word = prompts[7, 0, :6400]
 listen.player(word, RATE, f"The word for {prompt_digits[7]}. " + listen.describe(word, RATE),

@@ -19,6 +19,7 @@ import argparse
 import hashlib
 import json
 import os
+import platform
 import shutil
 import sys
 import time
@@ -29,13 +30,43 @@ import torch
 
 DATA = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(DATA.parent / "reference"))
-from undiffuse import checkpoints, consistency, costs, data, distillation, judging, trainer  # noqa: E402
+from undiffuse import (  # noqa: E402
+    checkpoints,
+    consistency,
+    costs,
+    data,
+    distillation,
+    judging,
+    presets,
+    trainer,
+)
+from undiffuse.blocks import count_parameters  # noqa: E402
 from undiffuse.draw import draw  # noqa: E402
 from undiffuse.results import record  # noqa: E402
 
 SHIPPED = (4, 1)  # calls of the students that are copied to data/checkpoints
 BARS = {4: 1.5, 1: 4.0}  # FD of a student over that of the teacher, at most
 TEACHER_CALLS = 50
+CARD = """# {name}
+
+A student of [`{teacher}`](../checkpoints/{teacher}.md) that draws in {calls} network call{plural},
+by progressive distillation: `course sample {name}`. Guidance {guidance} is inside it.
+
+- **Learnt** from its teacher's steps on the teacher's training images, in the last stage
+  {steps:,} steps of {batch}, {minutes:.1f} minutes on {machine}.
+- **Made by** `{command}`.
+- **Network**: that of the teacher, {parameters:,} parameters, float16, {bytes:,} bytes.
+
+| {n:,} samples a seed | {calls} call{plural}: mean (range) | teacher, {old} calls | real |
+|---|---:|---:|---:|
+| FD (Fréchet distance) | {fd:.3f} ({low:.3f} to {high:.3f}) | {before:.3f} | {floor[fd]:.3f} |
+| precision | {mean[precision]:.3f} | | {floor[precision]:.3f} |
+| recall | {mean[recall]:.3f} | | {floor[recall]:.3f} |
+| class accuracy | {mean[accuracy]:.3f} | | {floor[accuracy]:.3f} |
+
+Features, classes, reference set and what must not be read into the figures: as with the teacher.
+All figures are written by the command above, and are in `{name}.json`.
+"""
 PLANS = {
     "progressive": {"steps": 1200, "lr": 0.005, "ema": 0.99},
     "consistency": {"steps": 3600, "lr": 0.001, "ema": 0.999},
@@ -127,13 +158,7 @@ def measured(
     seconds = None
     if device_of(found).type == "cpu":
         seconds = costs.cpu_seconds(lambda: draw(found, 50, seed=1, **way), 3)[1] / 50
-    return {
-        "fd": [f.fd for f in figures],
-        "floor": figures[0].floor,
-        "recall": [f.recall for f in figures],
-        "accuracy": [f.accuracy for f in figures],
-        "seconds": seconds,
-    }
+    return {"fd": [f.fd for f in figures], "each": figures, "seconds": seconds}
 
 
 def known(name: str, count: int, seeds: list[int]) -> list[float] | None:
@@ -171,7 +196,10 @@ def judge(rows: list[dict], teacher: dict) -> tuple[str, list[dict]]:
         + (f", {b['CPU speed-up']:.0f} times less CPU time" if b["CPU speed-up"] else "")
         for b in bars
     )
-    return said or "no student of 4 calls or of 1 was made", bars
+    if not said:
+        return "no student of 4 calls or of 1 was made", bars
+    good = all(b["met"] for b in bars)
+    return ("not of drawing, once distilled: " if good else "depends on the calls: ") + said, bars
 
 
 def main() -> None:
@@ -203,6 +231,7 @@ def main() -> None:
     way = {"solver": "ddim", "calls": TEACHER_CALLS}
     if not fd:
         base = measured(teacher, asked.count, asked.seeds, **way)
+        base["floor"] = base["each"][0].floor
     elif asked.device != "cpu":
         base = {"fd": fd, "seconds": None}
     else:
@@ -210,7 +239,7 @@ def main() -> None:
         base = {"fd": fd, "seconds": seconds}
     rows = [row("teacher, DDIM", TEACHER_CALLS, "teacher", base)]
     print(rows[-1], flush=True)
-    paths = []
+    paths, qualities = [], {}
     for method in asked.method:
         plans = plans_of(asked, method)
         if method == "progressive":
@@ -227,7 +256,8 @@ def main() -> None:
                     continue
                 figures = measured(found, asked.count, asked.seeds, calls=c)
                 rows.append(row(path.stem, c, method, figures))
-                base.setdefault("floor", figures["floor"])
+                base.setdefault("floor", figures["each"][0].floor)
+                qualities[path.stem, c] = figures["each"]
                 ratio = rows[-1]["FD"] / rows[0]["FD"]
                 print(f"{ratio:.2f} times the teacher's FD: {rows[-1]}", flush=True)
     verdict, bars = judge(rows, base)
@@ -239,15 +269,74 @@ def main() -> None:
         "C5-distilled", rows, verdict, asked.seeds,
         n=asked.count, floor=base["floor"], bars=bars, teacher=asked.teacher,
         checkpoint=fingerprint(checkpoints.locate(asked.teacher)),
-        trained={p.stem: made_by(p) for p in paths},
-        command="python data/build/distil_checkpoints.py --out runs/distilled --write --method "
-        + " ".join(asked.method),
+        trained={p.stem: made_by(p) for p in paths}, command=again(paths),
     )  # fmt: skip
     for path in paths:
-        if path.stem.endswith("consistency") or path.stem in [
-            f"{teacher.name}-{calls}" for calls in SHIPPED
-        ]:
-            shutil.copyfile(path, DATA / "checkpoints" / path.name)
+        for calls in SHIPPED:
+            if path.stem == f"{teacher.name}-{calls}":
+                ship(path, calls, qualities[path.stem, calls], again(paths), base["fd"])
+
+
+def again(paths: list[Path]) -> str:
+    """The command that makes these students on any machine, by the steps that they had."""
+    found = [checkpoints.load(p).recipe for p in paths]
+    told = [r.distilled for r in found]
+    words = ["python data/build/distil_checkpoints.py --out runs/distilled --write"]
+    words += ["--method", *dict.fromkeys(t["method"] for t in told)]
+    students = [r for r in found if r.distilled["method"] == "progressive"]
+    if students:
+        first = students[0]
+        words += ["--first", str(first.distilled["calls"])]
+        words += ["--batch", str(first.batch), "--lr", f"{first.lr:g}"]
+        words += ["--steps", *(str(r.steps) for r in students)]
+    return " ".join(words)
+
+
+def ship(path: Path, calls: int, each: list, command: str, teacher: list[float]) -> None:
+    """Copies a student to data/checkpoints, with its JSON and its card."""
+    found = checkpoints.load(path)
+    target = DATA / "checkpoints" / path.name
+    shutil.copyfile(path, target)
+    seeds = [judging.as_dict(q) for q in each]
+    keys = ("fd", "ratio", "precision", "recall", "accuracy", "memorisation")
+    mean = {k: sum(q[k] for q in seeds) / len(seeds) for k in keys}
+    first = each[0]
+    floor = {"fd": first.floor, "precision": first.floor_precision,
+             "recall": first.floor_recall, "accuracy": first.floor_accuracy}  # fmt: skip
+    facts = {
+        "name": path.stem,
+        "sha256": hashlib.sha256(target.read_bytes()).hexdigest(),
+        "bytes": target.stat().st_size,
+        "parameters": count_parameters(found.model),
+        "flops_per_call": presets.flops_per_call(found.model, found.shape),
+        "distilled": found.recipe.distilled,
+        "recipe": found.recipe.to_dict(),
+        "run": found.facts,
+        "quality": {
+            "n": first.n,
+            "seeds": [q["seeds"][0] for q in seeds],
+            "floor": floor,
+            "samplers": {"own": {"solver": "its own", "calls": calls, "mean": mean,
+                                 "seeds": seeds}},
+        },
+        "command": command,
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+    }  # fmt: skip
+    text = json.dumps(facts, indent=1) + "\n"
+    target.with_suffix(".json").write_text(text, encoding="utf-8")
+    values = {**facts, "calls": calls, "teacher": found.recipe.distilled["teacher"]}
+    values |= {
+        "guidance": found.recipe.distilled["guidance"],
+        "floor": floor,
+        "mean": mean,
+        "fd": mean["fd"],
+    }
+    values |= {"low": min(q["fd"] for q in seeds), "high": max(q["fd"] for q in seeds)}
+    values |= {"n": first.n, "before": sum(teacher) / len(teacher), "steps": found.recipe.steps}
+    values |= {"batch": found.recipe.batch, "minutes": found.facts["seconds"] / 60}
+    values |= {"machine": found.facts.get("machine", "a machine that was not noted")}
+    card = CARD.format(**values, plural="s" if calls > 1 else "", old=TEACHER_CALLS)
+    target.with_suffix(".md").write_text(card, encoding="utf-8")
 
 
 def plans_of(asked: argparse.Namespace, method: str) -> list[distillation.Plan]:

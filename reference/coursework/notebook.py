@@ -132,7 +132,7 @@ def _parse_percent(text: str, path: Path) -> Notebook:
     text = _lines(text)
     # jupytext takes a time that grows faster than the text, and reads a header as YAML, whose
     # aliases can stand for more than all memory. Nothing of a header is needed.
-    text = HEADER.sub("", text)
+    text = HEADER.sub("", text).lstrip("\n")
     if len(text) > PERCENT_LIMIT or text.count("# %%") > CELLS_LIMIT:
         raise InvalidNotebook(
             f"{path.name} has {len(text) / 1e6:.1f} MB and {text.count('# %%')} cells, more than "

@@ -51,7 +51,8 @@ class Panel:
             f'<progress max="{out_of}" value="{points}" aria-label="points of the whole course" '
             'style="width:100%"></progress>',
             '<table style="text-align:left"><thead><tr>',
-            *(f'<th scope="col">{h}</th>' for h in ("lesson", "core", "all", "minutes left")),
+            '<th scope="col" style="text-align:left">lesson</th>',
+            *(f'<th scope="col">{h}</th>' for h in ("core", "all", "minutes left")),
             "</tr></thead><tbody>",
         ]
         for r in self.rows:

@@ -103,8 +103,8 @@ def from_reports(
 def counting(reports: Iterable[SubmissionReport], rules: Class) -> list[SubmissionReport]:
     """Of each student's attempts at a lesson the one that counts by the class's rules.
 
-    In a group it may be another member's; it then stands under the student's own name. A report
-    that is of no lesson counts where there is no newer one.
+    In a group it may be another member's; it then stands under the student's own name. What is of
+    no lesson, because it cannot be read, stands beside: the last of each student.
     """
     reports = list(reports)
     kept = {r.student: r for r in reports if not r.lesson}

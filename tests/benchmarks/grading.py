@@ -1,8 +1,9 @@
-"""Seconds for grading a class: ``python tests/benchmarks/grading.py [--lesson 02] [--copies 50]``.
+"""Seconds for grading a class: ``python tests/benchmarks/grading.py [--lesson 05] [--copies 300]``.
 
 Makes copies of a lesson's solution, some right and some wrong, grades them with ``course grade``'s
 own function, and prints seconds per submission and the memory of the grader with all its
-processes; then nbgrader on a lesson of three numpy lines, in the same run, where it is installed.
+processes; then, in the same run, what nbgrader and otter-grader take for as many exercises of a few
+lines each, where they are to be had.
 ``--copies 100 1000`` shows how both grow, ``--level full process`` what isolation costs,
 ``--seeds`` what a seed for each student does. Not a test: the machine should have nothing else
 to do.
@@ -21,7 +22,9 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -167,58 +170,140 @@ def growth(found: list[dict]) -> dict:
     }
 
 
-NBGRADER_TEST = (
-    "### BEGIN HIDDEN TESTS\nimport numpy as np\n"
-    "assert np.allclose(scale(np.arange(3.0), 2.0), [0, 2, 4])\n### END HIDDEN TESTS"
+# nbgrader and otter-grader on an assignment of the same kind: as many exercises as the lesson has,
+# each a few lines of torch with one test. Their environments are named by COURSE_NBGRADER_PYTHON
+# and COURSE_OTTER_PYTHON (see tests/coursework/test_formats_clients.py).
+
+SETUP = "import torch"
+ANSWER = "def step_{i}(x, k):\n    return torch.exp(-x * k).cumsum(-1) + {i}"
+TEST = (
+    "x = torch.linspace(0, 1, 12).reshape(3, 4)\n"
+    "wanted = torch.exp(-x * 2.0).cumsum(-1) + {i}\n"
+    "assert torch.allclose(step_{i}(x, 2.0), wanted)"
 )
+OTTER_TEST = """from otter.test_files import test_case
+
+OK_FORMAT = False
+name = "q{i}"
+points = None
+all_or_nothing = False
 
 
-def nbgrader_seconds(copies: int) -> dict | str:
-    """nbgrader's seconds on a lesson of three numpy lines, or why there are none."""
-    if importlib.util.find_spec("nbgrader") is None:
-        return "nbgrader is not installed"
+@test_case(name="q{i}", points=1, hidden=False)
+def test_1(env):
+    torch, step_{i} = env["torch"], env["step_{i}"]
+    {test}
+"""
+
+
+def assignment(exercises: int, tests: bool) -> Any:
+    """A solved notebook; with ``tests``, nbgrader's cells and metadata."""
+
+    def marked(id: str, **more: Any) -> dict:
+        common = {"grade": False, "grade_id": id, "locked": False, "schema_version": 3}
+        return {"nbgrader": {**common, "solution": False, "task": False, **more}}
+
+    cells = [nbformat.v4.new_code_cell(SETUP)]
+    for i in range(exercises):
+        own = marked(f"a{i}", solution=True) if tests else {}
+        cells.append(nbformat.v4.new_code_cell(ANSWER.format(i=i), metadata=own))
+        if tests:
+            text = f"### BEGIN HIDDEN TESTS\n{TEST.format(i=i)}\n### END HIDDEN TESTS"
+            own = marked(f"t{i}", grade=True, locked=True, points=1)
+            cells.append(nbformat.v4.new_code_cell(text, metadata=own))
+    book = nbformat.v4.new_notebook(cells=cells)
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    return book
+
+
+def other_python(variable: str, module: str) -> str | None:
+    """A Python that has ``module``: named by ``variable``, else this one, else None."""
+    if os.environ.get(variable):
+        return os.environ[variable]
+    return sys.executable if importlib.util.find_spec(module) else None
+
+
+def quietly(python: str, root: Path, *words: str) -> subprocess.CompletedProcess:
+    """``python -m words`` in ``root``, with the programs of its own environment first."""
+    path = f"{Path(python).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    own = {**os.environ, "PATH": path, "HOME": str(root), "IPYTHONDIR": str(root / ".ipython")}
+    return subprocess.run([python, "-m", *words], cwd=root, env=own, capture_output=True, text=True)
+
+
+def nbgrader_seconds(copies: int, exercises: int) -> dict | str:
+    """nbgrader's seconds on an assignment of the same kind, or why there are none."""
+    python = other_python("COURSE_NBGRADER_PYTHON", "nbgrader")
+    if python is None:
+        return "nbgrader is not installed (COURSE_NBGRADER_PYTHON names a Python that has it)"
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        answer = nbformat.v4.new_code_cell(
-            "import numpy as np\ndef scale(x, k):\n    return x * k",
-            metadata={"nbgrader": {"grade": False, "grade_id": "a", "locked": False,
-                                   "schema_version": 3, "solution": True, "task": False}},
-        )  # fmt: skip
-        test = nbformat.v4.new_code_cell(
-            NBGRADER_TEST,
-            metadata={"nbgrader": {"grade": True, "grade_id": "t", "locked": True, "points": 1,
-                                   "schema_version": 3, "solution": False, "task": False}},
-        )  # fmt: skip
-        book = nbformat.v4.new_notebook(cells=[answer, test])
-        book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
         (root / "source" / "one").mkdir(parents=True)
-        nbformat.write(book, root / "source" / "one" / "lesson.ipynb")
+        nbformat.write(assignment(exercises, True), root / "source" / "one" / "lesson.ipynb")
         (root / "nbgrader_config.py").write_text('c = get_config()\nc.CourseDirectory.root = "."\n')
-        run = [sys.executable, "-m", "nbgrader"]
-        quiet = {"cwd": root, "capture_output": True, "text": True}
-        done = subprocess.run([*run, "generate_assignment", "one"], **quiet)
+        done = quietly(python, root, "nbgrader", "generate_assignment", "one")
         if done.returncode:
             return f"nbgrader failed: {done.stderr[-300:]}"
-        released = (root / "release" / "one" / "lesson.ipynb").read_text()
+        solved = (root / "source" / "one" / "lesson.ipynb").read_text()
         for i in range(copies):
             place = root / "submitted" / f"student{i:03}" / "one"
             place.mkdir(parents=True)
-            (place / "lesson.ipynb").write_text(released)
+            (place / "lesson.ipynb").write_text(solved)
         begin = time.perf_counter()
-        done = subprocess.run([*run, "autograde", "one"], **quiet)
+        done = quietly(python, root, "nbgrader", "autograde", "one", "--create")
         total = time.perf_counter() - begin
         if done.returncode:
             return f"nbgrader failed: {done.stderr[-300:]}"
-    return {"submissions": copies, "seconds each": round(total / copies, 4)}
+    return {
+        "submissions": copies, "exercises": exercises, "seconds each": round(total / copies, 4)
+    }  # fmt: skip
+
+
+def otter_seconds(copies: int, exercises: int) -> dict | str:
+    """otter-grader's seconds on an assignment of the same kind, or why there are none."""
+    python = other_python("COURSE_OTTER_PYTHON", "otter")
+    if python is None:
+        return "otter-grader is not installed (COURSE_OTTER_PYTHON names a Python that has it)"
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        with zipfile.ZipFile(root / "autograder.zip", "w") as archive:
+            for i in range(exercises):
+                test = TEST.format(i=i).replace("\n", "\n    ")
+                archive.writestr(f"tests/q{i}.py", OTTER_TEST.format(i=i, test=test))
+            archive.writestr("otter_config.json", json.dumps({"lang": "python", "pdf": False}))
+        begin, score = time.perf_counter(), None
+        for i in range(copies):
+            out = root / f"out{i}"
+            out.mkdir()
+            nbformat.write(assignment(exercises, False), root / f"student{i}.ipynb")
+            words = (
+                "run",
+                f"student{i}.ipynb",
+                "-a",
+                "autograder.zip",
+                "-o",
+                str(out),
+                "--no-logo",
+            )
+            done = quietly(python, root, "otter", *words)
+            if done.returncode:
+                return f"otter-grader failed: {(done.stdout + done.stderr)[-300:]}"
+            found = json.loads((out / "results.json").read_text())["tests"]
+            score = sum(t.get("score", 0) for t in found)
+        total = time.perf_counter() - begin
+    return {
+        "submissions": copies, "exercises": exercises, "points": score,
+        "seconds each": round(total / copies, 4),
+    }  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lesson", default="02")
+    parser.add_argument("--lesson", default="05")
     parser.add_argument("--copies", type=int, nargs="+", default=[50])
     parser.add_argument("--workers", type=int)
     parser.add_argument("--level", nargs="+", default=[None])
     parser.add_argument("--seeds", action="store_true", help="a seed for each student")
+    parser.add_argument("--others", type=int, default=10, help="copies for nbgrader and otter")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     args = parser.parse_args()
     ours = {}
@@ -229,9 +314,12 @@ def main() -> None:
         key = "seconds each after the first"
         one, other = (v["runs"][-1][key] for v in ours.values())
         ours["ms each that the first level costs"] = round(1000 * (one - other), 1)
+    count = next(v["runs"][0]["exercises"] for v in ours.values() if isinstance(v, dict))
+    others = min(max(args.copies), args.others)
     figures = {
         "ours": ours,
-        "nbgrader": nbgrader_seconds(min(max(args.copies), 10)),
+        "nbgrader": nbgrader_seconds(others, count) if others else "left out",
+        "otter-grader": otter_seconds(others, count) if others else "left out",
         "cores": grader.cores(),
         "load before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }

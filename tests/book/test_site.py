@@ -92,6 +92,11 @@ def ready(window, host, page, width=browser.DESK, dark=False):
     # Formulas are set after the page has loaded.
     window.wait("!window.MathJax || !MathJax.startup || !!MathJax.startup.promise", "MathJax")
     window.run("window.MathJax?.startup?.promise?.then(() => 1) ?? 1")
+    # Pictures wait until they come into view; here all of them are wanted.
+    window.run("document.querySelectorAll('img').forEach(i => { i.loading = 'eager'; }), 1")
+    pictures = "[...document.querySelectorAll('img')]"
+    window.wait(f"{pictures}.every(i => i.complete)", "the pictures")
+    assert window.run(f"{pictures}.filter(i => !i.naturalWidth && i.checkVisibility()).length") == 0
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -141,6 +141,23 @@ def test_docstrings_keep_their_words_and_lose_no_star():
     assert "::\n\n    table  of\n    words  set" in rst and "Last \\|bar\\|." in rst
 
 
+def test_claims_become_sections():
+    table = "| | claim | verdict | change | lesson |\n|---|---|---|---|---|\n"
+    row = (
+        "| [C1](data/r.md#c1) | It matters. ([a](https://a.org)) | true: a<br>false: \\|b\\| | "
+        "Time. | [00](l/00.ipynb), 99<br>`course experiment C1` |\n"
+    )
+    text = tables.claim_sections((table + row).rstrip("\n"))
+    assert text.startswith(
+        "## C1 · It matters.\n\nSaid by [a](https://a.org).\n\n- true: a\n- false: \\|b\\|\n"
+    )
+    assert "What would change it: Time.\n" in text
+    assert "[00](l/00.ipynb), 99. Again by `course experiment C1`." in text
+    assert "Figures: [C1](data/r.md#c1)." in text
+    unmeasured = tables.claim_sections(table + "| C3 | Only images. | not measured yet | - | 11 |")
+    assert "- not measured yet" in unmeasured and "Again by" not in unmeasured
+
+
 def test_symbols_are_used_where_the_table_says():
     course = config.load(ROOT)
     known = {s.number: s for s in build.sources(course)}

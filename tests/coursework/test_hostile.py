@@ -146,7 +146,13 @@ def _machine() -> list:
 
 
 def _promised(level: str) -> list:
-    return [pytest.param(a, id=a.name) for a in ATTACKS if level in a.stopped]
+    # Below the levels that isolate, the later half is left to the slow tests.
+    later = [pytest.mark.slow] if level == "process" else []
+    return [
+        pytest.param(a, id=a.name, marks=later if a in SYSTEM else [])
+        for a in ATTACKS
+        if level in a.stopped
+    ]
 
 
 @pytest.mark.skipif("full" not in LEVELS, reason=sandbox.lacks("full") or "to be had")

@@ -53,7 +53,7 @@ flow_pair = Exercise(
         "t has one number a sample. To be multiplied with x0 it needs an axis of length 1 for each "
         "axis of x0 behind the first: reshape(-1, 1, ...), as many as x0.ndim - 1.",
     ),
-    library=("undiffuse.flow",),
+    library=("undiffuse.flow.flow_pair",),
 )
 
 
@@ -99,7 +99,7 @@ flow_sample = Exercise(
         "middle. Then go back to where the step began, and make the whole step with that slope.",
         "torch.full((len(x),), t, dtype=x.dtype) gives every sample the same time.",
     ),
-    library=("undiffuse.flow",),
+    library=("undiffuse.flow.flow_sample",),
 )
 
 
@@ -167,7 +167,7 @@ patches = Exercise(
         "edge.",
         "On the way back do the same steps in reverse order, and cut to size at the very end.",
     ),
-    library=("undiffuse.dit", "undiffuse.blocks"),
+    library=("undiffuse.dit.patchify", "undiffuse.dit.unpatchify"),
 )
 
 
@@ -229,7 +229,7 @@ dit_block = Exercise(
         "The second branch starts from what the first one has made, not from the input.",
         "nn.init.zeros_ sets a parameter to zero. A linear layer has two.",
     ),
-    library=("undiffuse.dit",),
+    library=("undiffuse.dit.DiTBlock",),
 )
 BLOCK_PARTS = {"norm1", "qkv", "proj", "norm2", "mlp", "modulation"}
 
@@ -304,7 +304,7 @@ logit_normal = Exercise(
         "torch.randn(batch, generator=generator) has mean 0 and deviation 1. Which comes first, "
         "multiplying or adding?",
     ),
-    library=("undiffuse.training",),
+    library=("undiffuse.training.logit_normal_t",),
 )
 
 

@@ -13,7 +13,8 @@ from undiffuse.blocks import count_parameters
 from undiffuse.draw import draw
 from undiffuse.text import UNKNOWN
 
-SHIPPED = checkpoints.names()
+STUDENTS = [n for n in checkpoints.names() if checkpoints.load(n).recipe.distilled]
+SHIPPED = [n for n in checkpoints.names() if n not in STUDENTS]
 PROMPTED = [n for n in SHIPPED if recipes.load(n).told]
 DRAWN = [n for n in SHIPPED if recipes.load(n).source.kind != "vocoder" and n not in PROMPTED]
 REALS = {"drums": 79, "notes": 104, "speech": 350}  # all that there are to compare with
@@ -103,6 +104,24 @@ def test_a_prompt_is_followed(name):
     wanted = {k: v[:12] for k, v in prompt_judging.wanted(name, "held_out").items()}
     right = shares_right(classifiers.load(name), x, wanted)
     assert right["style"] > 0.5
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_a_student_and_its_card_belong_together(name):
+    """Its figures are those of its own number of calls, with three seeds, and meet their bars."""
+    path, facts = checkpoints.locate(name), facts_of(name)
+    found, quality = checkpoints.load(name), facts["quality"]
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == facts["sha256"]
+    assert path.stat().st_size == facts["bytes"] < 5e6
+    assert found.recipe == recipes.from_dict(facts["recipe"]) and found.facts == facts["run"]
+    told, own = found.recipe.distilled, quality["samplers"]["own"]
+    assert name == f"{told['teacher']}-{told['calls']}" and own["calls"] == told["calls"]
+    assert quality["n"] == 1000 and quality["seeds"] == [0, 1, 2]
+    assert own["mean"]["fd"] == pytest.approx(sum(q["fd"] for q in own["seeds"]) / 3)
+    teacher = facts_of(told["teacher"])["quality"]["samplers"]["ddim_50"]["mean"]["fd"]
+    assert own["mean"]["fd"] <= {4: 1.5, 1: 4.0}[told["calls"]] * teacher
+    card = path.with_suffix(".md").read_text(encoding="utf-8")
+    assert facts["command"] in card and f"{own['mean']['fd']:.3f}" in card
 
 
 @pytest.mark.slow
