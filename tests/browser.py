@@ -104,6 +104,13 @@ class Browser:
                 assert "error" not in got, got
                 return got["result"]
             self.events.append(got)
+            if got.get("method") == "Page.javascriptDialogOpening":
+                self._accept()
+
+    def _accept(self) -> None:
+        """Agrees to leave a page that asks, or everything would wait for an answer."""
+        command = {"id": -1, "method": "Page.handleJavaScriptDialog", "params": {"accept": True}}
+        self.socket.send(json.dumps({**command, "sessionId": self.session}))
 
     def open(self, page: Path | str, width: int = DESK, dark: bool = False) -> None:
         """Loads a page, a file or an address, at ``width`` px and waits for it."""

@@ -44,6 +44,7 @@ def lesson_table() -> str:
         if source is None:
             continue
         title = re.search(r"^# # \d\d · (.+)$", source.read_text(encoding="utf-8"), re.M).group(1)
+        title += " (draft)" * (number in course.drafts)
         core = [e for e in exercises if e.core]
         points = f"{sum(e.out_of for e in exercises)} ({sum(e.out_of for e in core)})"
         rows.append(

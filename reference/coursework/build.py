@@ -440,7 +440,10 @@ def stale(source: Source) -> list[str]:
         return [*found, f"{name} is damaged"]
     wanted = compose(source, lesson=False)
     expected = wanted["metadata"]["coursework"]
-    if own.get("budget") != "full":
+    draft = source.number in source.course.drafts
+    if own.get("budget") == "full" and draft:
+        found.append(f"{name} was executed with the full budget: it is no draft any more")
+    elif own.get("budget") != "full" and not draft:
         found.append(f"{name} was executed with the {own.get('budget')} budget")
     if own.get("checks_version") != expected["checks_version"]:
         found.append(f"{name} was executed with other checks")

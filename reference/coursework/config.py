@@ -19,6 +19,7 @@ class Course:
 
     commands: a module whose typer ``app`` holds commands of the course's own, or None.
     lesson_data: (pattern of files in data/, lessons that need them); other files go with all.
+    drafts: numbers of lessons whose solutions may still be executed with the small budget.
     """
 
     root: Path
@@ -30,6 +31,7 @@ class Course:
     library: str
     commands: str | None = None
     lesson_data: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    drafts: tuple[str, ...] = ()
 
 
 @lru_cache
@@ -48,6 +50,7 @@ def load(root: Path) -> Course:
         library=table["library"],
         commands=table.get("commands"),
         lesson_data=tuple((p, tuple(n)) for p, n in table.get("lesson-data", {}).items()),
+        drafts=tuple(table.get("drafts", ())),
     )
 
 

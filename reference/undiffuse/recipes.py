@@ -135,6 +135,7 @@ class Recipe:
     gain: float = 0.0
     polarity: bool = False
     transpose: tuple[int, ...] = ()
+    expander: tuple[float, float] | None = None
     scale: float = 1.0
     init: str = ""
     freeze: tuple[str, ...] = ()
@@ -191,6 +192,10 @@ class Recipe:
             raise RecipeError(f"middle is for uniform times, and times is {self.times!r}")
         object.__setattr__(self, "guidance_interval", _times(self.guidance_interval))
         object.__setattr__(self, "transpose", _semitones(self.transpose))
+        if self.expander is not None:
+            object.__setattr__(self, "expander", _expander(self.expander))
+            if self.source.kind != "sound":
+                raise RecipeError(f"expander is for waveforms, and {self.data} has none")
         if self.transpose and not self.source.factors:
             raise RecipeError(f"transpose is for sounds with a key, and {self.data} has none")
         if self.flip and self.source.kind != "image":
@@ -322,6 +327,20 @@ def _times(given: Any) -> tuple[float, float]:
             f"guidance_interval = {given!r}; two times are wanted, [lo, hi] with 0 <= lo < hi <= 1"
         )
     return lo, hi
+
+
+def _expander(given: Any) -> tuple[float, float]:
+    try:
+        threshold, ratio = (float(v) for v in given)
+        fits = -120 <= threshold <= 0 and 1 <= ratio <= 20
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise RecipeError(
+            f"expander = {given!r}; a threshold from -120 to 0 dBFS and a ratio from 1 to 20 are "
+            "wanted"
+        )
+    return threshold, ratio
 
 
 def _semitones(given: Any) -> tuple[int, ...]:

@@ -56,7 +56,8 @@ PACE_SHARE = 0.98  # of the time is planned for steps
 LOG_STEPS = 25
 TOO_HIGH, PATIENCE = 10.0, 50
 # Entries that change no weight (accumulate changes rounding, as the number of processes does).
-NOT_TRAINING = ("validate_every", "sample_every", "guidance", "guidance_interval", "accumulate")
+NOT_TRAINING = ("validate_every", "sample_every", "guidance", "guidance_interval", "expander",
+                "accumulate")  # fmt: skip
 
 
 class Diverged(RuntimeError):

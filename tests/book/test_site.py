@@ -47,13 +47,16 @@ def site(tmp_path_factory):
     for package in ("sphinx", "myst_nb", "pydata_sphinx_theme"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f'{package} is not installed (pip install -e ".[book]")')
-    out = tmp_path_factory.mktemp("book")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "docs" / "build.py"), "--out", str(out)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    from filelock import FileLock
+
+    # Workers that share a run share one book.
+    base = tmp_path_factory.getbasetemp()
+    out = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "book"
+    with FileLock(f"{out}.lock"):
+        if not (out / "html" / ".nojekyll").is_file():
+            command = [sys.executable, str(ROOT / "docs" / "build.py"), "--out", str(out)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
     return out / "html"
 
 

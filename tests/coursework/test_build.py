@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import small_course
@@ -274,6 +275,22 @@ def test_what_is_stale_is_told_without_executing(built_copy, change, says):
     small_course.edit(built_copy.root / file, (old, new))
     found = build.stale(build.sources(built_copy)[0])
     assert any(says in text for text in found), found
+
+
+@pytest.mark.slow
+def test_a_draft_may_be_executed_with_the_small_budget(built_copy):
+    path = build.sources(built_copy)[0].solution_path
+    full = path.read_text(encoding="utf-8")
+    small = full.replace('"budget": "full"', '"budget": "small"')
+    assert small != full
+
+    def said(text: str, drafts: tuple[str, ...]) -> list[str]:
+        path.write_text(text, encoding="utf-8")
+        return build.stale(build.sources(replace(built_copy, drafts=drafts))[0])
+
+    assert said(full, ()) == said(small, ("42",)) == []
+    assert "was executed with the small budget" in said(small, ("41",))[0]
+    assert "it is no draft any more" in said(full, ("42",))[0]
 
 
 @pytest.mark.slow

@@ -70,8 +70,8 @@ class Lab:
         self.settle()
 
     def goto(self, name: str) -> None:
-        """Opens another notebook of the folder."""
-        self.browser.open(f"{self.host}/lab/tree/{name}?token={self.token}")
+        """Opens another notebook of the folder, and no other beside it."""
+        self.browser.open(f"{self.host}/lab/tree/{name}?reset&token={self.token}")
         self.settle()
 
     def settle(self, seconds: float = 300) -> None:

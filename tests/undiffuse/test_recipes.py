@@ -117,3 +117,13 @@ def test_transpose_is_for_notes():
             recipes.Recipe(name="n", data="notes", transpose=wrong)
     with pytest.raises(recipes.RecipeError, match="sounds with a key, and drums has none"):
         recipes.Recipe(name="n", data="drums", transpose=[2])
+
+
+def test_expander_is_for_waveforms():
+    assert recipes.Recipe(name="n", data="drums", expander=[-30, 2]).expander == (-30.0, 2.0)
+    assert recipes.Recipe(name="n", data="drums").expander is None
+    for wrong in ([-30], [-30, 0.5], [5, 2], "a", 3, [None, 2]):
+        with pytest.raises(recipes.RecipeError, match="a threshold from -120 to 0 dBFS"):
+            recipes.Recipe(name="n", data="drums", expander=wrong)
+    with pytest.raises(recipes.RecipeError, match="expander is for waveforms, and digits has none"):
+        recipes.Recipe(name="n", expander=[-30, 2])

@@ -333,3 +333,34 @@ def test_a_melody_does_not_click_and_does_not_clip():
     assert found.shape == (16000,) and float(found.abs().max()) <= 1
     largest = max(float(v.diff().abs().max()) for v in notes.values())
     assert float(found.diff().abs().max()) < 2 * largest
+
+
+def test_expander_lowers_what_is_quiet_and_only_that():
+    t = torch.arange(4096) / 16000
+    tone = torch.sin(2 * torch.pi * 1000 * t)
+    loud, quiet = 0.5 * tone, 0.001 * tone  # -9 and -63 dBFS
+    x = torch.stack([torch.cat([loud, quiet]), torch.zeros(8192)])[:, None]
+    y = sound.expand_downward(x, -30.0, 2.0)
+    assert y.shape == x.shape and y.dtype == x.dtype
+    torch.testing.assert_close(y[0, 0, :3900], x[0, 0, :3900], atol=0, rtol=0)
+    inside = slice(4096 + 300, -300)
+    levels = [float(sound.rms_dbfs(v[0, 0, inside])) for v in (x, y)]
+    assert levels[1] == pytest.approx(-30 + 2 * (levels[0] + 30), abs=0.1)
+    assert not y[1].any()
+    torch.testing.assert_close(sound.expand_downward(x, -30.0, 1.0), x)
+    limited = sound.expand_downward(x, 0.0, 20.0)
+    torch.testing.assert_close(limited[0, 0, inside], 1e-4 * x[0, 0, inside])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"ratio": 0.5}, "the ratio must be at least 1, got 0.5"),
+        ({"window": 256}, "window must be odd"),
+        ({"window": 999}, "not twice as long as the clip"),
+        ({"threshold_db": float("nan")}, "from nan dBFS on"),
+    ],
+)
+def test_expander_refuses(options, says):
+    with pytest.raises(ValueError, match=says):
+        sound.expand_downward(torch.zeros(1, 400), **options)

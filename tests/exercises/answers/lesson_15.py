@@ -1505,7 +1505,7 @@ def mixed_precision_step(model, optimizer, x_t, t, target, supported):
     loss = F.mse_loss(prediction.to(torch.float32), target)
     loss.backward()
     optimizer.step()
-    return float(loss)
+    return loss.item()
 
 
 @a_mixed.alternative("the loss inside, in float32")
