@@ -1193,8 +1193,8 @@ print(f"at {SHARE:.0%} of the peak of an H100 (estimated): {days:,.0f} days of o
 #
 # - Lipman, Chen, Ben-Hamu, Nickel, Le 2022, [Flow matching for generative
 #   modeling](https://arxiv.org/abs/2210.02747): theorem 1, and section 4 for the straight path.
-# - Liu, Gong, Liu 2022, [Flow straight and fast: rectified flow](https://arxiv.org/abs/2209.03003):
-#   and how to make the paths straighter.
+# - Liu, Gong, Liu 2022, [Flow straight and fast: learning to generate and transfer data with
+#   rectified flow](https://arxiv.org/abs/2209.03003): and how to make the paths straighter.
 # - Peebles, Xie 2022, [Scalable diffusion models with
 #   transformers](https://arxiv.org/abs/2212.09748): DiT and adaLN-Zero.
 # - Esser et al. 2024, [Scaling rectified flow transformers](https://arxiv.org/abs/2403.03206): the

@@ -304,14 +304,31 @@ class Answers:
         return {**self.reference_defines, **defines}
 
     def given_source(self) -> str:
-        """Source of the reference, to be supplied to answers of exercises that use this one."""
-        parts = []
+        """Source of the reference, to be supplied to answers of exercises that use this one.
+
+        With the functions of its module that it calls.
+        """
+        things: dict[str, Any] = {}
         for thing in self.reference_defines.values():
+            _with_helpers(thing, things)
+        parts = []
+        for thing in things.values():
             lines = inspect.getsource(thing).splitlines()
             while lines and lines[0].lstrip().startswith("@"):
                 lines.pop(0)
             parts.append("\n".join(lines))
         return "\n\n".join(parts)
+
+
+def _with_helpers(thing: Any, into: dict[str, Any], above: tuple[str, ...] = ()) -> None:
+    """Adds ``thing``, after the functions of its own module that it calls, and these call."""
+    if thing.__name__ in into or thing.__name__ in above:
+        return
+    for name in thing.__code__.co_names if inspect.isfunction(thing) else ():
+        helper = thing.__globals__.get(name)
+        if inspect.isfunction(helper) and helper.__module__ == thing.__module__:
+            _with_helpers(helper, into, (*above, thing.__name__))
+    into[thing.__name__] = thing
 
 
 @dataclass

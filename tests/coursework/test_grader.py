@@ -253,7 +253,7 @@ def test_what_is_no_notebook_is_invalid(toy, tmp_path, data):
     assert report.verdict == "invalid notebook" and report.points == 0 and report.notes
 
 
-@pytest.mark.parametrize("source", ["-" * 100_000 + "1", "a" + ".b" * 200_000, "[" * 5000])
+@pytest.mark.parametrize("source", ["-" * 100_000 + "1", "a" + ".b" * 20_000, "[" * 5000])
 def test_nested_code_costs_its_exercise_only(toy, tmp_path, source):
     made = lesson_01("scale = lambda x, k: " + source)
     report = grade(toy, write(tmp_path / "a.ipynb", made))
@@ -263,7 +263,7 @@ def test_nested_code_costs_its_exercise_only(toy, tmp_path, source):
 def test_too_much_code_is_refused(toy, tmp_path):
     made = lesson_01("scale = [" + "1," * 1_500_000 + "]")
     report = grade(toy, write(tmp_path / "a.ipynb", made))
-    assert report.verdict == "invalid notebook" and "MB" in report.notes[0]
+    assert report.verdict == "invalid notebook" and "than a notebook" in report.notes[0]
 
 
 def test_a_lesson_that_nobody_knows(toy, tmp_path):

@@ -12,6 +12,7 @@ from coursework import build, config
 ROOT = Path(__file__).parents[2]
 COURSE = config.load(ROOT)
 SKIPPED = {".venv", "work", "build", "node_modules", ".git", "downloads", ".course-cache"}
+MADE_FILES = {"data/results/README.md"}  # as a whole, by a script
 MADE = re.compile(r"<!-- (\w+): made by .*?<!-- end \1 -->", re.S)
 SAID = ("alt", "caption")  # arguments of functions that show something
 
@@ -19,7 +20,12 @@ SAID = ("alt", "caption")  # arguments of functions that show something
 def markdown_files() -> list[Path]:
     """Every Markdown file of the repository."""
     found = ROOT.rglob("*.md")
-    return sorted(p for p in found if not SKIPPED & set(p.relative_to(ROOT).parts[:-1]))
+    return sorted(
+        p
+        for p in found
+        if not SKIPPED & set(p.relative_to(ROOT).parts[:-1])
+        and p.relative_to(ROOT).as_posix() not in MADE_FILES
+    )
 
 
 def texts() -> Iterator[tuple[str, str]]:

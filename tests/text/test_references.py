@@ -45,7 +45,7 @@ def wrong(part: str, words: str, paper: str) -> str:
         return f"{paper} is {title!r}, not {words!r}"
     if not part.startswith(("- ", "* ")):
         return ""
-    if simple(author) not in simple(part):
+    if f" {simple(author)} " not in f" {simple(part)} ":
         return f"{paper} is by {author}, whom the item does not name"
     years = {int(y) for y in re.findall(r"\b(?:19|20)\d\d\b", part)}
     if years and not years & {year - 1, year, year + 1}:  # a paper's preprint may be older

@@ -88,7 +88,7 @@ def test_the_same_figure_gives_the_same_bytes(name):
 
 
 def test_every_figure_is_tested_and_listed():
-    drawn = {name.split()[0] for name in FIGURES} | {"show", "png", "schedule_slider"}
+    drawn = {name.split()[0] for name in FIGURES} | {"show", "png", "schedule_slider", "prompt_box"}
     assert drawn == set(plots.__all__)
     for name in set(plots.__all__) - {"png"}:
         assert f"    {name}(" in plots.__doc__
