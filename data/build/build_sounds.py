@@ -92,7 +92,7 @@ def drums(found: checkpoints.Checkpoint) -> Part:
             if kind in LEVELS
         }
         bar = sound.drum_loop(levelled, BEAT, BPM, part.rate)
-        part.clips[stem] = (title, torch.cat([bar, bar]))
+        part.clips[stem] = (title, bar)
     return part
 
 
@@ -161,20 +161,23 @@ def page(parts: list[Part], facts: dict[str, str]) -> str:
         "<title>Sounds that diffusion models of this course made</title>",
         f"<style>{STYLE}</style></head><body><main>",
         "<h1>Sounds that diffusion models of this course made</h1>",
-        "<p>Small networks, trained on one core of a CPU. Nothing here was chosen by ear: each is "
+        "<p>Small networks. Nothing here was chosen by ear: each is "
         f"the first that a checkpoint drew with seed {SEED} and {CALLS} steps. This page is "
         "written by <code>python data/build/build_sounds.py</code>.</p>",
     ]
     for part in parts:
-        clips = {title: clip for title, clip in part.clips.values()}
-        alt = html.escape(listen.spectrograms_alt(clips, part.rate), quote=True)
         out += [
             f'<section aria-labelledby="{part.name}"><h2 id="{part.name}">'
             f"{html.escape(part.title)}</h2>",
             f"<p>{html.escape(part.what)} {html.escape(facts[part.name])}</p>",
-            f'<figure><img src="{part.name}.png" alt="{alt}"><figcaption>Spectrograms: time to the '
-            "right, frequency upwards, brighter where louder.</figcaption></figure><ul>",
         ]
+        for picture, clips in pictures(part).items():
+            alt = html.escape(listen.spectrograms_alt(clips, part.rate), quote=True)
+            out.append(
+                f'<figure><img src="{picture}.png" alt="{alt}"><figcaption>Spectrograms: time to '
+                "the right, frequency upwards, brighter where louder.</figcaption></figure>"
+            )
+        out.append("<ul>")
         for stem, (title, clip) in part.clips.items():
             told = html.escape(f"{title}: {listen.describe(clip, part.rate)}")
             label = html.escape(title, quote=True)
@@ -211,6 +214,15 @@ def shipped() -> list[str]:
     return [name for name in PARTS if (checkpoints.folder() / f"{name}.safetensors").is_file()]
 
 
+def pictures(part: Part) -> dict[str, dict[str, torch.Tensor]]:
+    """Name of a picture -> title -> clip; long clips apart: all of a picture share their axes."""
+    clips = {title: clip for title, clip in part.clips.values()}
+    limit = 2 * min(len(clip) for clip in clips.values())
+    short = {title: clip for title, clip in clips.items() if len(clip) <= limit}
+    long = {title: clip for title, clip in clips.items() if len(clip) > limit}
+    return {part.name: short} | ({f"{part.name}-long": long} if long else {})
+
+
 def build(names: list[str]) -> None:
     """Draws, and writes all files; those of an earlier page are removed."""
     parts = [PARTS[name](checkpoints.load(name)) for name in names]
@@ -220,9 +232,10 @@ def build(names: list[str]) -> None:
     for part in parts:
         for stem, (_, clip) in part.clips.items():
             write_audio(FOLDER / f"{part.name}-{stem}.wav", clip, part.rate)
-        clips = {title: clip for title, clip in part.clips.values()}
-        figure = listen.spectrograms(clips, part.rate, columns=min(3, len(clips)))
-        (FOLDER / f"{part.name}.png").write_bytes(plots.png(figure))
+        for picture, clips in pictures(part).items():
+            columns = min(2 if picture.endswith("-long") else 4, len(clips))
+            figure = listen.spectrograms(clips, part.rate, columns=columns)
+            (FOLDER / f"{picture}.png").write_bytes(plots.png(figure))
     text = page(parts, {name: made_by(name) for name in names})
     (FOLDER / "index.html").write_text(text, encoding="utf-8")
     (FOLDER / "made_of.json").write_text(
