@@ -53,7 +53,7 @@ def test_drums_are_drawn_described_and_named(builder, monkeypatch, tmp_path):
     files = sorted(builder.FOLDER.glob("*.wav"))
     assert len(files) == 10 == text.count("<audio controls") == text.count("aria-label=")
     assert "from 7 recordings in 10 minutes on a test" in text and 'lang="en"' in text
-    assert "http" not in text and text.count("alt=") == 1
+    assert "http" not in text and text.count("alt=") == 2
     for file in files:
         with wave.open(str(file)) as sound:
             assert (sound.getnchannels(), sound.getsampwidth()) == (1, 2)
