@@ -158,3 +158,9 @@ def test_keys_that_collide_are_few():
     header = json.dumps(["e", [["i", str(i)] for i in range(wire.MAX_KEYS + 1)]]).encode()
     with pytest.raises(wire.WireError, match="keys"):
         wire.decode(wire.MAGIC + len(header).to_bytes(8, "little") + header)
+
+
+def test_many_small_dicts_are_no_danger():
+    """Results of a lesson with many cases: each of their dicts has a few keys."""
+    value = [{"a": i, "b": {"c": i}} for i in range(2 * wire.MAX_KEYS)]
+    assert wire.decode(wire.encode(value)) == value
