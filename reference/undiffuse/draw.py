@@ -59,7 +59,6 @@ def draw(
     second: tuple[torch.Tensor, float] | None = None,
     batch: int = 250,
     clip: tuple[float, float] | None = (-1.0, 1.0),
-    expand: bool = True,
     progress: Callable[[int], Any] | None = None,
     trail: list[Way] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -73,8 +72,8 @@ def draw(
     batch went through (``sampling.Path``, in the network's own range). guidance, and
     guidance_interval (lo, hi), the times in [0, 1] between which it is used: None takes what the
     checkpoint's recipe names. clip: bounds for each estimate of a sample, in its own range whatever
-    the recipe's ``scale``; None leaves samples unbounded. expand: whether sounds go through the
-    recipe's ``expander``, where it names one.
+    the recipe's ``scale``; None leaves samples unbounded. Sounds go through the recipe's
+    ``expander``, where it names one.
 
     calls, solver: None is ``CALLS`` of ``SOLVER``, or for a network that was distilled its own way:
     the number of calls that it was made for, at the levels that it learnt (``way_of``).
@@ -146,7 +145,7 @@ def draw(
             trail.append(gone)
         parts.append(x.cpu() / scale)
     samples = torch.cat(parts)
-    if checkpoint.recipe.expander and expand:
+    if checkpoint.recipe.expander:
         samples = expand_downward(samples, *checkpoint.recipe.expander)
     # The last step of some solvers, and the division, round beyond the bounds.
     return samples if clip is None else samples.clamp(*clip), labels

@@ -95,8 +95,9 @@ def vocoded(
     """Clips (N, 1, 8192) in [-1, 1] whose ``sources.log_mels`` are about these (N, 1, 64, 128).
 
     generators: one a clip, so that ``batch`` changes nothing but the rounding of sums. calls: of
-    the network, with DDIM. What would be beyond full scale is made quieter as a whole. ValueError
-    for a checkpoint that is no vocoder, or mels of another shape.
+    the network, with DDIM. changes: to options of ``vocoder.vocode`` or
+    ``spectral_vocoder.resound``. What would be beyond full scale is made quieter as a whole.
+    ValueError for a checkpoint that is no vocoder, or mels of another shape.
     """
     _check(vocoder)
     if mels.ndim != 4 or mels.shape[1] != 1 or mels.shape[2] != MEL["n_mels"]:

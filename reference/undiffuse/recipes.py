@@ -7,7 +7,7 @@ import inspect
 import math
 import os
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -316,31 +316,25 @@ def _check_distilled(told: Any) -> None:
         )
 
 
-def _times(given: Any) -> tuple[float, float]:
+def _two(key: str, given: Any, fits: Callable[[float, float], bool], wanted: str) -> tuple:
+    """``given`` as two numbers; RecipeError, saying what is ``wanted``, where they do not fit."""
     try:
-        lo, hi = (float(v) for v in given)
-        fits = 0 <= lo < hi <= 1
+        first, second = (float(v) for v in given)
     except (TypeError, ValueError):
-        fits = False
-    if not fits:
-        raise RecipeError(
-            f"guidance_interval = {given!r}; two times are wanted, [lo, hi] with 0 <= lo < hi <= 1"
-        )
-    return lo, hi
+        first = second = math.nan
+    if not fits(first, second):
+        raise RecipeError(f"{key} = {given!r}; {wanted}")
+    return first, second
+
+
+def _times(given: Any) -> tuple[float, float]:
+    wanted = "two times are wanted, [lo, hi] with 0 <= lo < hi <= 1"
+    return _two("guidance_interval", given, lambda lo, hi: 0 <= lo < hi <= 1, wanted)
 
 
 def _expander(given: Any) -> tuple[float, float]:
-    try:
-        threshold, ratio = (float(v) for v in given)
-        fits = -120 <= threshold <= 0 and 1 <= ratio <= 20
-    except (TypeError, ValueError):
-        fits = False
-    if not fits:
-        raise RecipeError(
-            f"expander = {given!r}; a threshold from -120 to 0 dBFS and a ratio from 1 to 20 are "
-            "wanted"
-        )
-    return threshold, ratio
+    wanted = "a threshold from -120 to 0 dBFS and a ratio from 1 to 20 are wanted"
+    return _two("expander", given, lambda db, ratio: -120 <= db <= 0 and 1 <= ratio <= 20, wanted)
 
 
 def _semitones(given: Any) -> tuple[int, ...]:

@@ -100,7 +100,7 @@ def smooth_spectrum(
     require_float("mel", mel)
     filters = mel_filterbank(n_mels, n_fft, rate).to(mel)
     found = mel_to_magnitude(log_mel_from_model_range(mel).exp(), filters)
-    return found.clamp(min=0).log().clamp(min=QUIET)
+    return found.log().clamp(min=QUIET)
 
 
 def lacking(
