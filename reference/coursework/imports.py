@@ -42,7 +42,7 @@ class Rules:
         """What the first forbidden import or use in ``included`` is, or ""."""
         aliases: dict[str, str] = {}
         for s in included:
-            for node in ast.walk(s.node):
+            for node in s.part.told:
                 if isinstance(node, (ast.Import, ast.ImportFrom)):
                     for a in node.names:
                         top = node is s.node and alias_name(a) not in wanted[s]
@@ -55,7 +55,7 @@ class Rules:
         for s in included:
             if s.is_import:
                 continue
-            for node in ast.walk(s.node):
+            for node in s.part.told:
                 says = self._dynamic(node, s) or self._chain(node, aliases, s)
                 if says:
                     return says

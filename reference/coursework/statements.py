@@ -9,7 +9,7 @@ import textwrap
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from coursework.notebook import Cell, Notebook, python_source
 
@@ -20,6 +20,7 @@ OWN_SCOPE = (*FUNCTIONS, ast.ClassDef, ast.Lambda)
 FILLS = {"append", "extend", "add", "update", "insert", "setdefault", "sort", "reverse", "pop"}
 FILLS |= {"remove", "clear", "appendleft", "register", "eval", "train", "to", "requires_grad_"}
 FILLS |= {"load_state_dict", "manual_seed"}
+SHARED_LIMIT = 8_000  # characters of a cell that is kept when it has been read
 STATEMENTS_LIMIT = 10_000  # the longest lesson has under a thousand
 
 
@@ -28,15 +29,15 @@ class TooMuch(ValueError):
 
 
 @dataclass(eq=False)
-class Statement:
-    """One statement at the top level of a cell.
+class Part:
+    """One statement at the top level of some source, wherever that stands.
 
-    order: (place of the cell, place in the cell). binds: name -> whether the statement replaces
-    what the name stood for (``x = 1``), or only changes it (``x[3] = 1``, a loop that fills it).
+    text: its source. alone: whether it has its lines for itself. binds: name -> whether the
+    statement replaces what the name stood for (``x = 1``), or only changes it (``x[3] = 1``, a loop
+    that fills it). Most cells of a class's notebooks are the same: parts are shared, and nobody
+    changes them.
     """
 
-    cell: Cell
-    order: tuple[int, int]
     node: ast.stmt
     text: str
     alone: bool
@@ -53,7 +54,13 @@ class Statement:
         return isinstance(self.node, (ast.Import, ast.ImportFrom))
 
     @cached_property
-    def uses(self) -> tuple[set[str], set[str]]:
+    def told(self) -> tuple[ast.AST, ...]:
+        """Its imports, calls, attributes and names: what rules on imports look at."""
+        kinds = (ast.Import, ast.ImportFrom, ast.Call, ast.Attribute, ast.Name)
+        return tuple(n for n in ast.walk(self.node) if isinstance(n, kinds))
+
+    @cached_property
+    def uses(self) -> tuple[frozenset[str], frozenset[str]]:
         """Global names it reads when it runs, and those that its functions read when called."""
         now: set[str] = set()
         later: set[str] = set()
@@ -74,7 +81,7 @@ class Statement:
             with contextlib.suppress(*UNREADABLE):
                 walk(symtable.symtable(self.text, "<cell>", "exec"), False)
                 now -= set_before_read(self.node)
-        return now, later
+        return frozenset(now), frozenset(later)
 
     @cached_property
     def stubs(self) -> int:
@@ -84,6 +91,47 @@ class Statement:
         if isinstance(self.node, ast.ClassDef):
             return sum(is_stub(n) for n in self.node.body if isinstance(n, FUNCTIONS))
         return 0
+
+
+@dataclass(eq=False)
+class Statement:
+    """One statement of a notebook. order: (place of the cell, place in the cell)."""
+
+    cell: Cell
+    order: tuple[int, int]
+    part: Part
+
+    @property
+    def node(self) -> ast.stmt:
+        return self.part.node
+
+    @property
+    def text(self) -> str:
+        return self.part.text
+
+    @property
+    def alone(self) -> bool:
+        return self.part.alone
+
+    @property
+    def binds(self) -> dict[str, bool]:
+        return self.part.binds
+
+    @property
+    def line(self) -> int:
+        return self.part.line
+
+    @property
+    def is_import(self) -> bool:
+        return self.part.is_import
+
+    @property
+    def uses(self) -> tuple[frozenset[str], frozenset[str]]:
+        return self.part.uses
+
+    @property
+    def stubs(self) -> int:
+        return self.part.stubs
 
 
 def label(cell: Cell) -> str:
@@ -244,35 +292,12 @@ class Index:
                 found[:] = [s for s in found if s.binds[name] or not isinstance(s.node, decorated)]
 
     def _add(self, cell: Cell, place: int) -> None:
-        source = cell.source
-        try:
-            tree = parse(source)
-        except UNREADABLE:
-            source = python_source(source)
-            try:
-                tree = parse(source)
-            except UNREADABLE as error:
-                try:
-                    source = textwrap.dedent(source)
-                    tree = parse(source)
-                except UNREADABLE:
-                    self.broken[place] = cell, source, error
-                    return
-        lines = source.split("\n")
-        ends = [0, *(n.end_lineno for n in tree.body)]
-        starts = (
-            [*(n.lineno for n in tree.body[1:]), tree.body[-1].end_lineno + 1] if tree.body else []
-        )
-        for i, node in enumerate(tree.body):
-            alone = ends[i] < node.lineno and node.end_lineno < starts[i]
-            try:
-                statement = Statement(cell, (place, i), node, "", alone, bindings(node))
-                first = statement.line - 1
-                statement.text = (
-                    "\n".join(lines[first : node.end_lineno]) if alone else ast.unparse(node)
-                )
-            except (RecursionError, ValueError):
-                continue
+        read = _read if len(cell.source) <= SHARED_LIMIT else _read.__wrapped__
+        source, parts, error = read(cell.source)
+        if error:
+            self.broken[place] = cell, source, error
+        for i, part in parts:
+            statement, node = Statement(cell, (place, i), part), part.node
             self.statements.append(statement)
             if len(self.statements) > STATEMENTS_LIMIT:
                 raise TooMuch(f"the notebook has over {STATEMENTS_LIMIT} statements")
@@ -283,8 +308,41 @@ class Index:
                 if any(a.name == "*" for a in node.names):
                     self.stars.append(statement)
                     continue
-            for name in statement.binds:
+            for name in part.binds:
                 self.by_name.setdefault(name, []).append(statement)
+
+
+@lru_cache(256)
+def _read(source: str) -> tuple[str, tuple[tuple[int, Part], ...], Exception | None]:
+    """A cell's source as it was read, its parts with their places, and why it cannot be read."""
+    try:
+        tree = parse(source)
+    except UNREADABLE:
+        source = python_source(source)
+        try:
+            tree = parse(source)
+        except UNREADABLE as error:
+            try:
+                source = textwrap.dedent(source)
+                tree = parse(source)
+            except UNREADABLE:
+                return source, (), error
+    lines = source.split("\n")
+    ends = [0, *(n.end_lineno for n in tree.body)]
+    starts = [*(n.lineno for n in tree.body[1:]), tree.body[-1].end_lineno + 1] if tree.body else []
+    parts = []
+    for i, node in enumerate(tree.body):
+        alone = ends[i] < node.lineno and node.end_lineno < starts[i]
+        try:
+            part = Part(node, "", alone, bindings(node))
+            if alone:
+                part.text = "\n".join(lines[part.line - 1 : node.end_lineno])
+            else:
+                part.text = ast.unparse(node)
+        except (RecursionError, ValueError):
+            continue
+        parts.append((i, part))
+    return source, tuple(parts), None
 
 
 def index(notebook: Notebook) -> Index:

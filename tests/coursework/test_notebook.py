@@ -597,3 +597,16 @@ def test_hostile_shapes_do_not_break_the_cutter():
     assert take(deep, nested + "return 1", answer(ANSWER)).status in ("ok", "error")
     assert jump(deep, answer(ANSWER))(1, 2) == 3
     assert take(answer("def jump(x, k): return " + "(" * 5000 + ")" * 5000)).status == "error"
+
+
+def test_cells_that_two_notebooks_share_keep_their_own_numbers():
+    """What was read of a cell is kept; where the cell stands is each notebook's own."""
+    helper, wrong = "def helper(x):\n    return x + 1\n", "def helper(x):\n    return x - 1\n"
+    body = answer("def jump(x, k):\n    return helper(x) * k\n")
+    one = take(helper, body)
+    other = take("y = 3", wrong, helper, body)
+    assert [name for name, _ in one.chunks] == ["<cell 1>", "<cell 2>"]
+    assert [name for name, _ in other.chunks] == ["<cell 3>", "<cell 4>"]
+    assert run(one)["jump"](2, 10) == run(other)["jump"](2, 10) == 30
+    assert run(take(wrong, body))["jump"](2, 10) == 10
+    assert take("def jump(x, k:\n").status == take("def jump(x, k:\n").status == "error"
