@@ -132,11 +132,10 @@ def after_a_restart_it_goes_on(lab):
 def the_slider_moves_by_keys_and_a_sound_plays(lab):
     lab.goto(SOLVED)
     lab.menu("Run", "Run All Cells")
-    lab.find("schedule_slider")
-    image = f"({lab.cell('schedule_slider')})?.querySelector('.jp-OutputArea img')"
-    lab.browser.wait(image, "the slider's picture", 400)
+    lab.browser.wait(f"{STATUS}.includes('| Busy')", "the cells to run")
     lab.until_idle(400)
     lab.find("schedule_slider")
+    image = f"({lab.cell('schedule_slider')})?.querySelector('.jp-OutputArea img')"
     lab.browser.wait(f"({image})?.alt.includes('Now at t = 500')", "the slider's first picture")
     handle = f"({lab.cell('schedule_slider')}).querySelector('[role=slider]')"
     lab.browser.run(f"({handle}).focus()")
@@ -184,9 +183,6 @@ def test_the_first_hour(lab):
 
 
 @pytest.mark.slow
-@pytest.mark.skip(
-    reason="not proven yet: Run All in a second notebook does not bring the slider's picture here"
-)
 def test_the_slider_and_a_sound(lab):
     the_slider_moves_by_keys_and_a_sound_plays(lab)
     nothing_was_asked_of_another_host(lab)
