@@ -150,6 +150,7 @@ def the_slider_moves_by_keys_and_a_sound_plays(lab):
 
     lab.find("listen.sounds")
     player = f"({lab.cell('listen.sounds')}).querySelector('audio')"
+    lab.browser.run(f"({player})?.scrollIntoView({{block: 'center'}})")
     lab.browser.wait(f"({player})?.readyState > 0", "the player to know its sound")
     words = lab.browser.run(f"({player}).getAttribute('aria-label')")
     assert "clean bar" in words and "Hz" in words
