@@ -64,6 +64,7 @@ def test_a_class_from_a_zip_to_released_scores(course, run, tmp_path):
     assert "s2, lesson 42: 0 of 3" in run("scores", grades, "--published")[1]
 
 
+@pytest.mark.slow
 def test_changed_checks_are_shown_before_they_count(course, run, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()

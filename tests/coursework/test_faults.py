@@ -143,6 +143,7 @@ except GradebookError as error:
 """
 
 
+@pytest.mark.slow
 def test_the_disk_is_full_in_the_middle(course, batch, tmp_path):
     """A limit on the size of files stands for the disk."""
     path = tmp_path / "g.sqlite"

@@ -241,6 +241,7 @@ def test_what_is_graded_is_not_graded_again(course, batch, tmp_path):
 
 
 @needs_fork
+@pytest.mark.slow
 def test_changed_checks_are_graded_anew(batch, tmp_path):
     course = copy_course(tmp_path / "toy")
     book = tmp_path / "g.sqlite"

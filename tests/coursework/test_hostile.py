@@ -146,10 +146,11 @@ def _machine() -> list:
 
 
 def _promised(level: str) -> list:
-    # Below the levels that isolate, the later half is left to the slow tests.
-    later = [pytest.mark.slow] if level == "process" else []
+    # Between the strongest level and the weakest, all is left to the slow tests; of the weakest,
+    # which does not isolate, the later half.
+    slow = {"landlock": ATTACKS, "process": SYSTEM}.get(level, ())
     return [
-        pytest.param(a, id=a.name, marks=later if a in SYSTEM else [])
+        pytest.param(a, id=a.name, marks=[pytest.mark.slow] if a in slow else [])
         for a in ATTACKS
         if level in a.stopped
     ]

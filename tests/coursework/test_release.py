@@ -120,6 +120,7 @@ def test_check_works_in_a_bundle(bundle, where, tmp_path):
     assert "inverted" in done.stdout and "Hint 1 of 2" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_command_works_in_a_bundle(bundle, tmp_path):
     cell = {"cell_type": "code", "metadata": {}, "source": small_course.WRONG, "outputs": []}
     file = tmp_path / "42_mine.ipynb"

@@ -158,6 +158,7 @@ def inside(bundle, *command: str) -> subprocess.CompletedProcess:
 
 
 @needs_fork
+@pytest.mark.slow
 def test_a_bundle_is_solved_checked_and_graded_and_both_agree(small, tmp_path):
     bundle = tmp_path / "bundle"
     release.release(small, bundle)
