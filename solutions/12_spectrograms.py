@@ -1567,8 +1567,8 @@ plots.show(
 # ## A melody
 #
 # The better of the two plays, and the shipped checkpoint `notes`, where this copy has one: it was
-# trained for longer, on waveforms, and is told family and key. Change the tune, and the
-# instruments.
+# trained for longer, over the picture, on notes that were also transposed, and is told family and
+# key as labels. Change the tune, and the instruments.
 
 # %%
 from undiffuse import sources
@@ -1583,9 +1583,8 @@ orchestra = {f"of this notebook, {best}": play(best, players[best][0], asked, se
 musician = shipped("notes")
 if musician is not None:
     labels = sources.note_labels(asked[:, 0], asked[:, 1])
-    orchestra["the shipped notes"] = draw(
-        musician, len(keys), calls=budget(50, 4), seed=1, solver="ddim", labels=labels
-    )[0][:, 0]
+    made, _ = draw(musician, len(keys), calls=budget(50, 4), seed=1, solver="ddim", labels=labels)
+    orchestra["the shipped notes"] = heard(musician, made, 1)[:, 0]
 TUNE_LEVEL = -20.0  # dBFS of each note
 tunes, texts = {}, {}
 for who, made in orchestra.items():

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import html
+import io
 import json
 import re
 import sys
@@ -40,6 +41,7 @@ from undiffuse.audio_files import write_audio  # noqa: E402
 FOLDER = DATA / "sounds"
 SEED, CALLS = 0, 50
 LIMIT = 600_000  # bytes of all files
+COLOURS = 32  # of a spectrogram
 BPM = 104
 BEAT = {
     "kick": "x.....x...x.....",
@@ -103,11 +105,13 @@ def notes(found: checkpoints.Checkpoint) -> Part:
     family = torch.full((len(keys),), families.index(FAMILY))
     labels = sources.note_labels(family, torch.tensor(keys))
     made = draw.draw(found, len(keys), calls=CALLS, seed=SEED, solver="ddim", labels=labels)[0]
-    made = sound.loudness_normalise(made[:, 0], -20.0)
+    voice, by = hearing.choose(data=found.recipe.data)
+    made = sound.loudness_normalise(draw.heard(found, made, SEED, voice)[:, 0], -20.0)
     part = Part(
         "notes",
         "A melody",
-        f"Each note was drawn by itself, for the family “{FAMILY}” and its key.",
+        f"Each note was drawn by itself as a log-mel spectrogram, for the family “{FAMILY}” and "
+        f"its key, and {by}.",
         8_000,
         f"course sample notes --label {FAMILY}:{keys[0]} --calls {CALLS} --seed {SEED} "
         "--solver ddim",
@@ -223,6 +227,16 @@ def pictures(part: Part) -> dict[str, dict[str, torch.Tensor]]:
     return {part.name: short} | ({f"{part.name}-long": long} if long else {})
 
 
+def in_few_colours(png: bytes) -> bytes:
+    """The same picture in ``COLOURS`` colours: a third smaller, and as easy to read."""
+    from PIL import Image
+
+    small = io.BytesIO()
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    picture.quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=0).save(small, "PNG", optimize=True)
+    return small.getvalue()
+
+
 def build(names: list[str]) -> None:
     """Draws, and writes all files; those of an earlier page are removed."""
     parts = [PARTS[name](checkpoints.load(name)) for name in names]
@@ -235,7 +249,7 @@ def build(names: list[str]) -> None:
         for picture, clips in pictures(part).items():
             columns = min(2 if picture.endswith("-long") else 4, len(clips))
             figure = listen.spectrograms(clips, part.rate, columns=columns)
-            (FOLDER / f"{picture}.png").write_bytes(plots.png(figure))
+            (FOLDER / f"{picture}.png").write_bytes(in_few_colours(plots.png(figure)))
     text = page(parts, {name: made_by(name) for name in names})
     (FOLDER / "index.html").write_text(text, encoding="utf-8")
     (FOLDER / "made_of.json").write_text(

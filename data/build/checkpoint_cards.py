@@ -49,10 +49,11 @@ much that is, and how well the period can be measured at all.
 HEARD = """\
 The model draws log-mel spectrograms; what is judged is their sound ({by}).
 Real held-out spectrograms made sound in the same way get FD {fd:.3f} and class accuracy
-{accuracy:.3f}: what a perfect model of spectrograms could expect. Of real recordings of a speaker
-whom it has never heard, the classifier understands {unheard:.3f}.
+{accuracy:.3f}: what a perfect model of spectrograms could expect.{new_voice}
 
 """
+NEW_VOICE = """ Of real recordings of a speaker
+whom it has never heard, the classifier understands {unheard:.3f}."""
 VOCODER = """\
 Distances in dB between a recording and what is made of its mel: the root mean square difference of
 their log spectra, averaged over the frames until the word ends (`sound_judging.spoken_distance`);
@@ -77,6 +78,7 @@ All figures here are written by the command above, and are in `{name}.json`.
 TOLD = {
     "drums": "the kind of drum",
     "notes": "family of instruments and key",
+    "notes-mel": "family of instruments and key",
     "fsdd": "the digit",
     "fsdd-mel": "the digit",
 }
@@ -180,6 +182,9 @@ def card(figures: dict[str, Any], recipe: recipes.Recipe, shape: tuple[int, ...]
             form += f", as log-mel spectrograms of {shape[-2]} x {shape[-1]}" * (kind == "mel")
             what = f"A diffusion model of `{set_}`, {told}: {sampled}"
         trained_on = f"the split `train` of `{set_}`, {n:,} {unit} of {form}"
+        if recipe.transpose:
+            steps = ", ".join(f"{k:+d}" for k in recipe.transpose)
+            trained_on += f", and the same transposed by {steps} semitones"
     parts = [HEAD]
     if kind == "vocoder":
         parts.append(VOCODER)
@@ -235,5 +240,6 @@ def card(figures: dict[str, Any], recipe: recipes.Recipe, shape: tuple[int, ...]
         values["nearest"] = "less than one clip" if quality["n"] < 100 else "a few clips"
     if kind == "mel":
         values |= quality["real_mels"] | {"by": quality["heard_by"]}
-        values["unheard"] = quality["floor"]["accuracy_unheard"]
+        unheard = quality["floor"].get("accuracy_unheard")
+        values["new_voice"] = "" if unheard is None else NEW_VOICE.format(unheard=unheard)
     return "".join([*parts, FOOT]).format(**values)

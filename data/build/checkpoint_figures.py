@@ -83,7 +83,7 @@ def measure_samples(found: Checkpoint, n: int) -> dict[str, Any]:
     n = min(n, len(real), len(judged.take("reference")[1]))
     real, real_labels = real[:n], real_labels[:n]
     labels = judging.labels_like(judged.name, n)
-    voice, by = hearing.choose() if source.kind == "mel" else (None, "")
+    voice, by = hearing.choose(data=source.name) if source.kind == "mel" else (None, "")
     of_sound = source.kind != "image"
     judge = judging.judge_sounds if of_sound else judging.judge_images
     unheard = None

@@ -48,7 +48,7 @@ def changed(recipe: recipes.Recipe, changes: list[str]) -> recipes.Recipe:
 def train(name: str, folder: Path, device: str, changes: list[str]) -> Path:
     """Trains ``data/recipes/NAME.toml`` in ``folder``; the path of the checkpoint."""
     recipe = changed(recipes.load(DATA / "recipes" / f"{name}.toml"), changes)
-    x, labels = recipe.source.take("train", recipe.n)
+    x, labels = recipe.training_data()
     said = time.monotonic()
 
     def show(step: int, of: int, loss: float, model: object) -> None:

@@ -144,7 +144,7 @@ def train(
             raise recipes.RecipeError(
                 f"network: classes = {known}, but {chosen.data} has {chosen.source.classes}"
             )
-        x, labels = take("train", chosen.n)
+        x, labels = chosen.training_data()
         folder = out or Path("runs") / chosen.name
         file = folder / f"{chosen.name}.safetensors"
         where = find_device(device)
@@ -337,7 +337,9 @@ def sample(
             raise CommandError(f"{found.name} does not say its sampling rate", INVALID)
         if kind != "mel" and vocoder is not None:
             raise CommandError(f"{found.name} makes no spectrograms: --vocoder is for these", USAGE)
-        voice, by = hearing.choose(vocoder, find_device(device)) if kind == "mel" else (None, "")
+        voice, by = None, ""
+        if kind == "mel":
+            voice, by = hearing.choose(vocoder, find_device(device), found.recipe.data)
         chosen = None if label is None else label_of(label, found)
         sampling.steps_for(solver or draw.SOLVER, calls or draw.CALLS)
         made = calls or found.recipe.distilled.get("calls", draw.CALLS)

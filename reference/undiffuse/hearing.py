@@ -17,7 +17,7 @@ import torch
 
 from undiffuse import checkpoints
 from undiffuse.checkpoints import Checkpoint
-from undiffuse.sources import MEL
+from undiffuse.sources import MEL, Source, source
 
 GRIFFIN_LIM = "griffin-lim"
 SHIPPED = "vocoder"
@@ -25,19 +25,22 @@ CALLS = 8
 
 
 def choose(
-    name: str | os.PathLike | None = None, device: str | torch.device = "cpu"
+    name: str | os.PathLike | None = None,
+    device: str | torch.device = "cpu",
+    data: str = "fsdd-mel",
 ) -> tuple[Checkpoint | None, str]:
     """What spectrograms are heard by, and why: (a vocoder, or None for Griffin-Lim; a sentence).
 
-    name: of a shipped checkpoint or a file, or "griffin-lim". None takes the shipped vocoder if its
-    JSON file says of these very weights that they were measured nearer to recordings than
-    Griffin-Lim (``quality``, ``nearer_than_griffin_lim``). Raises ``checkpoints.CheckpointError``
-    for a name or file that is none, and ValueError for a checkpoint of another kind.
+    name: of a shipped checkpoint or a file, or "griffin-lim". None takes the shipped vocoder if it
+    learned the set that ``data`` is of, and its JSON file says of these very weights that they were
+    measured nearer to recordings than Griffin-Lim (``quality``, ``nearer_than_griffin_lim``). data:
+    the source of the spectrograms. Raises ``checkpoints.CheckpointError`` for a name or file that
+    is none, and ValueError for a checkpoint of another kind.
     """
     if name is not None and str(name).lower() == GRIFFIN_LIM:
         return None, "heard by Griffin-Lim"
     if name is None:
-        why = _against_shipped()
+        why = _against_shipped(source(data))
         if why:
             return None, f"heard by Griffin-Lim: {why}"
     found = checkpoints.load(SHIPPED if name is None else name, device)
@@ -45,8 +48,8 @@ def choose(
     return found, f"heard by the vocoder {found.name}"
 
 
-def _against_shipped() -> str:
-    """Why the shipped vocoder is not taken unasked; "" if it is."""
+def _against_shipped(of: Source) -> str:
+    """Why the shipped vocoder is not taken unasked for spectrograms of ``of``; "" if it is."""
     path = checkpoints.folder() / f"{SHIPPED}.safetensors"
     if not path.is_file():
         return "no vocoder is shipped"
@@ -57,13 +60,18 @@ def _against_shipped() -> str:
         return f"nothing is recorded of {path.name}"
     if told.get("sha256") != hashlib.sha256(path.read_bytes()).hexdigest():
         return f"what is recorded of {path.name} was measured of other weights"
-    return "" if nearer is True else f"the shipped {SHIPPED} was not measured to be nearer"
+    if nearer is not True:
+        return f"the shipped {SHIPPED} was not measured to be nearer"
+    learned = told.get("trained_on", {}).get("set")
+    if learned != (of.stored or of.fetched):
+        return f"the shipped {SHIPPED} learned {learned}, not {of.stored or of.fetched}"
+    return ""
 
 
 def _check(vocoder: Checkpoint) -> None:
-    source = vocoder.recipe.source
-    if source.kind != "vocoder":
-        raise ValueError(f"{vocoder.name} is no vocoder: it was trained on {source.name}")
+    learned = vocoder.recipe.source
+    if learned.kind != "vocoder":
+        raise ValueError(f"{vocoder.name} is no vocoder: it was trained on {learned.name}")
     for key in ("n_mels", "hop"):
         if vocoder.model.config[key] != MEL[key]:
             raise ValueError(

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from undiffuse import wavenets
@@ -22,7 +23,7 @@ from undiffuse.optim import OPTIMIZERS
 from undiffuse.presets import preset
 from undiffuse.schedules import Schedule, cosine_schedule, flow_schedule, linear_schedule
 from undiffuse.schedules import sigmoid_schedule as _sigmoid
-from undiffuse.sources import SOURCES, Source
+from undiffuse.sources import SOURCES, Source, training_data
 from undiffuse.spectral_vocoder import SpectralVocoder
 from undiffuse.text import PAD, TextEncoder
 from undiffuse.unet import UNet
@@ -82,7 +83,7 @@ class Recipe:
     augmentation of images (``training.augment``). shift, gain, polarity: of sound
     (``sound.augment_audio``): at most so many samples later and so many dB quieter, and whether it
     may be turned upside down. transpose: notes are also learned at keys so many semitones higher
-    (``sources.with_transposed``). scale: the network learns scale * x, and ``draw.draw`` divides by
+    (``training_data``). scale: the network learns scale * x, and ``draw.draw`` divides by
     it again. A schedule that is made for data of about unit variance, as images are, drowns quiet
     ones for most of its times (Chen 2023, "On the importance of noise scheduling", input scaling);
     scaling by c moves log SNR by 2 log c.
@@ -294,6 +295,10 @@ class Recipe:
     def source(self) -> Source:
         """What ``data`` names."""
         return SOURCES[self.data]
+
+    def training_data(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What it trains on, samples and labels: ``n`` of the set's, and the notes transposed."""
+        return training_data(self.source, self.n, self.transpose)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for logs and checkpoints."""

@@ -113,6 +113,20 @@ def with_transposed(
     return torch.cat(all_x).clamp(-1, 1), torch.cat(all_labels)
 
 
+def training_data(
+    of: Source, n: int | None = None, semitones: Sequence[int] = ()
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a model of ``of`` trains on: ``n`` of its training samples, and those transposed.
+
+    semitones: see ``with_transposed``; spectrograms are made of what has been transposed.
+    """
+    if not semitones:
+        return of.take("train", n)
+    sounds = of if of.kind == "sound" else SOURCES[of.judge]
+    x, labels = with_transposed(*sounds.take("train", n), semitones, of.rate)
+    return (log_mels(x) if of.kind == "mel" else x), labels
+
+
 def parse_label(text: str, source: Source) -> int:
     """The label that a word means: "3", a class's name ("kick"), or for notes "reed:69".
 
@@ -175,6 +189,11 @@ def _notes(split: str = "train", n: int | None = None) -> tuple[torch.Tensor, to
     return x, note_labels(family, midi)
 
 
+def _notes_mel(split: str = "train", n: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    x, labels = _notes(split, n)
+    return log_mels(x), labels
+
+
 def _fsdd_mel(split: str = "train", n: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     x, digit = downloads.fsdd(split, n)
     return log_mels(x), digit
@@ -202,6 +221,16 @@ SOURCES = {
         Source("drums", data.drums, "sound", 8, 16000, "drums", "drums16k"),
         Source(
             "notes", _notes, "sound", FAMILIES * KEYS, 8000, "notes", "notes8k", (FAMILIES, KEYS)
+        ),
+        Source(
+            "notes-mel",
+            _notes_mel,
+            "mel",
+            FAMILIES * KEYS,
+            8000,
+            "notes",
+            "notes8k",
+            (FAMILIES, KEYS),
         ),
         Source(
             "portraits", data.portraits, "image", 0, None, "portraits", "portraits32", told=True

@@ -36,7 +36,6 @@ from undiffuse.prediction import target
 from undiffuse.recipes import Recipe, RecipeError, from_dict
 from undiffuse.schedules import Schedule
 from undiffuse.sound import augment_audio
-from undiffuse.sources import with_transposed
 from undiffuse.team import Team, join
 from undiffuse.text import drop_words
 from undiffuse.training import (
@@ -212,8 +211,6 @@ def train(
         labels = None  # prompts, and the recipe's network reads none
         validation = None if validation is None else (validation[0], None)
     check_data(x, labels, network.get("classes"))
-    if recipe.transpose:
-        x, labels = with_transposed(x, labels, recipe.transpose, recipe.source.rate)
     if recipe.validate_every:
         if validation is None:
             raise ValueError("the recipe has validate_every: pass validation=(x, labels)")

@@ -56,10 +56,13 @@ def test_without_a_vocoder_griffin_lim(shipped):
 
 
 def test_a_vocoder_that_was_measured_nearer_is_taken(shipped):
-    shipped(quality={"nearer_than_griffin_lim": True})
+    shipped(quality={"nearer_than_griffin_lim": True}, trained_on={"set": "fsdd"})
     found, why = hearing.choose()
     assert found.name == "vocoder" and why == "heard by the vocoder vocoder"
     assert hearing.choose("griffin-lim") == (None, "heard by Griffin-Lim")
+    other = hearing.choose(data="notes-mel")
+    assert other == (None, "heard by Griffin-Lim: the shipped vocoder learned fsdd, not notes8k")
+    assert hearing.choose("vocoder", data="notes-mel")[0].name == "vocoder"
 
 
 @pytest.mark.parametrize(

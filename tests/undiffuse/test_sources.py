@@ -165,3 +165,15 @@ def test_transposed_notes_sound_as_their_labels_say():
     was = pitch_error_cents(x[:, 0], midi, 8000).abs().median()
     now = pitch_error_cents(got[24:][rows][:, 0], keys[rows], 8000).abs().median()
     assert float(now) < max(25.0, 2 * float(was))
+
+
+def test_what_a_recipe_trains_on():
+    plain = Recipe(name="n", data="notes", n=12)
+    x, labels = plain.training_data()
+    assert torch.equal(x, sources.source("notes").take("train", 12)[0]) and len(labels) == 12
+    moved = Recipe(name="n", data="notes", n=12, transpose=[2]).training_data()
+    assert len(moved[0]) > 12 and torch.equal(moved[0][:12], x)
+    seen = Recipe(name="n", data="notes-mel", n=12, transpose=[2]).training_data()
+    assert torch.equal(seen[1], moved[1])
+    assert seen[0].shape == (len(moved[0]), 1, 64, 128)
+    assert torch.allclose(seen[0], sources.log_mels(moved[0]), rtol=0, atol=1e-6)

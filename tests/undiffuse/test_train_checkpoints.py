@@ -29,7 +29,10 @@ lr = 0.02
 UNET = "channels = [8]\nblocks = 1\npatch = {patch}\nclasses = {classes}\n"
 TOYS = {
     "drums": ("scale = 4.0\nshift = 24", UNET.format(patch=64, classes=8)),
-    "notes": ("", UNET.format(patch=64, classes=1105) + "factors = [13, 85]"),
+    "notes": (
+        'data = "notes-mel"\ntranspose = [-2, 1]',
+        UNET.format(patch=8, classes=1105) + "factors = [13, 85]",
+    ),
     "speech": ('data = "fsdd-mel"', UNET.format(patch=8, classes=10)),
     "vocoder": (
         'data = "fsdd-vocoder"',
@@ -120,6 +123,9 @@ def test_from_a_recipe_to_a_card(script, capsys, name):
     assert (data_folder() / "audio" / f"{stored}.md").is_file()
     assert ("of data times 4" in card) == (name == "drums")
     if name == "notes":
+        assert "and the same transposed by -2, +1 semitones" in card
+        assert quality["heard_by"].startswith("heard by Griffin-Lim")
+        assert quality["real_mels"]["accuracy"] > 0.35
         assert floor["pitch_cents"] < 25 and floor["pitch_cents_folded"] <= floor["pitch_cents"]
         assert floor["pitched"] > 0.9
     if name == "speech":
