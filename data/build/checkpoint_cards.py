@@ -87,6 +87,8 @@ DESIGNS = {
     "wavenet": "dilated stack (WaveNet)",
     "vocoder": "dilated stack",
     "spectral": "U-Net over frequency and time",
+    "dit": "diffusion transformer",
+    "tone": "U-Net that sees a plain tone of the key",
 }
 AGAINST = {
     "image": "to compare with figures made with other features or counts (FID with an Inception\n"

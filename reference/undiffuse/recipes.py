@@ -26,6 +26,7 @@ from undiffuse.schedules import sigmoid_schedule as _sigmoid
 from undiffuse.sources import SOURCES, Source, training_data
 from undiffuse.spectral_vocoder import SpectralVocoder
 from undiffuse.text import PAD, TextEncoder
+from undiffuse.toned import TonedUNet
 from undiffuse.unet import UNet
 from undiffuse.vocoder import MelVocoder
 
@@ -42,6 +43,7 @@ DESIGNS = {
     "vocoder": MelVocoder,
     "spectral": SpectralVocoder,
     "dit": DiT,
+    "tone": TonedUNet,
 }
 DATA = tuple(SOURCES)
 PREDICTIONS = ("eps", "x0", "v", "flow")
