@@ -92,6 +92,11 @@ def test_nothing_is_wrong_with_the_files(site):
 
 def ready(window, host, page, width=browser.DESK, dark=False):
     window.open(f"{host}/{page}", width, dark)
+    # Colours that are still on their way to the dark are nobody's colours.
+    window.run(
+        "document.head.insertAdjacentHTML('beforeend', "
+        "'<style>*, ::before, ::after { transition: none !important; }</style>'), 1"
+    )
     # Formulas are set after the page has loaded.
     window.wait("!window.MathJax || !MathJax.startup || !!MathJax.startup.promise", "MathJax")
     window.run("window.MathJax?.startup?.promise?.then(() => 1) ?? 1")

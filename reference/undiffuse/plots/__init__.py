@@ -38,7 +38,7 @@ from undiffuse.plots.lines import (
     schedule_curves,
 )
 from undiffuse.plots.plane import points2d, trajectories2d, vector_field2d
-from undiffuse.plots.prompt_box import prompt_box
+from undiffuse.plots.prompting import prompt_box
 from undiffuse.plots.slider import schedule_slider
 from undiffuse.plots.sound import spectra, waveforms
 
