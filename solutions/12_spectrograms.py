@@ -1567,9 +1567,9 @@ plots.show(
 # ## A melody
 #
 # The better of the two plays, and the shipped checkpoint `notes`, where this copy has one: it was
-# trained for longer, over the picture, sees a plain tone of the key as yours do (`undiffuse.toned`),
-# and learned each note at its neighbours' keys, too (`sources.with_transposed`). Change the tune,
-# and the instruments.
+# trained for longer, over the picture, sees a plain tone of the key as yours do (the library's
+# `undiffuse.toned`), and learned each note at its neighbours' keys, too. Change the tune, and the
+# instruments.
 
 # %%
 from undiffuse import sources

@@ -20,7 +20,7 @@ import traceback
 import types
 from typing import Any
 
-from coursework import harness, lockdown, namespaces, wire
+from coursework import harness, lockdown, namespaces, plain_torch, wire
 from coursework.channel import receive, send
 from coursework.keeper import Keeper, Place, kill_descendants, serve_request
 
@@ -53,7 +53,7 @@ def preload(modules: tuple[str, ...]) -> None:
     for name in modules:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
-    seed_simply()
+    plain_torch.seed_simply()
     _rehearse(torch.ones(2, 3, 3))
 
 
@@ -73,24 +73,12 @@ def _rehearse(x: Any) -> None:
     sys.modules["__main__"] = before
 
 
-def seed_simply() -> None:
-    """``torch.manual_seed`` without the devices that are not there: for each of them torch keeps a
-    formatted stack, which takes longer than most calls of an answer."""
-    import torch
-
-    def manual_seed(seed: int) -> torch.Generator:
-        return torch.default_generator.manual_seed(int(seed))
-
-    torch.manual_seed = torch.random.manual_seed = manual_seed
-
-
 def preload_training() -> None:
-    """The first optimiser imports half of torch: seconds once, and a third more to be forked.
-
-    One step of a small network, so that what torch sets up on first use is so before the fork.
-    """
+    """One step of a small network: what torch sets up on first use is so before the fork."""
     import torch
     from torch import nn
+
+    plain_torch.leave_compiler_out()
 
     parts = nn.Conv2d(4, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.SiLU(), nn.Conv2d(8, 4, 3)
     net = nn.Sequential(*parts, nn.Flatten(), nn.Linear(144, 4), nn.Softmax(-1))

@@ -73,7 +73,7 @@ def test_seeds_that_overlap_name_no_winner():
     made = concluded({"drums": (0.90, 0.98, 0.94), "digits": (0.92, 0.97, 0.95)})
     assert "not separable at this size" in made["verdict"]
     made = concluded({"drums": (0.72, 0.75, 0.74), "digits": (0.97, 0.98, 0.99)})
-    assert "drum hits is worse than digits" in made["verdict"]
+    assert "the model of drum hits is worse than that of digits" in made["verdict"]
 
 
 def test_figure_has_a_dot_for_each_training():

@@ -148,9 +148,10 @@ def conclude(found: Mapping[Training, Mapping[str, Any]]) -> dict[str, dict[str,
     else:
         word = "false in kind, but so little training does not give good hits with every seed"
     more = (
-        compare("drum hits", shares, "digits", column("digits", "accuracy share"),
-                what="accuracy over that of reals", lower_is_better=False),
-        compare("drum hits", column("drums", "FD / floor"), "digits",
+        compare("the model of drum hits", shares, "that of digits",
+                column("digits", "accuracy share"), what="accuracy over that of reals",
+                lower_is_better=False),
+        compare("the model of drum hits", column("drums", "FD / floor"), "that of digits",
                 column("digits", "FD / floor"), what="FD over the floor"),
     )  # fmt: skip
     run, figures = next(iter(found.items()))
