@@ -132,12 +132,13 @@ class Browser:
     def wait(self, script: str, what: str, seconds: float = 120) -> Any:
         """The value of an expression once it is true. Fails, and names ``what``, when it never is.
 
+        True is what JavaScript takes for it: an element is, though its value here is an empty dict.
         A page that is being left cannot be asked: that counts as not yet.
         """
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             with contextlib.suppress(AssertionError):
-                if value := self.run(script):
+                if (value := self.run(script)) not in (None, False, 0, ""):
                     return value
             time.sleep(0.1)
         raise AssertionError(f"waited {seconds:.0f} s in vain for {what}")
