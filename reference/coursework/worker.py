@@ -20,7 +20,7 @@ import traceback
 import types
 from typing import Any
 
-from coursework import harness, lockdown, namespaces, plain_torch, wire
+from coursework import harness, hugepages, lockdown, namespaces, plain_torch, wire
 from coursework.channel import receive, send
 from coursework.keeper import Keeper, Place, kill_descendants, serve_request
 
@@ -107,6 +107,13 @@ def forget_place() -> None:
     os.environ.update(HOME="/", USER="learner", LOGNAME="learner")
 
 
+def settle() -> None:
+    """Before forking: nothing that is here will be looked through for garbage, or moved, again."""
+    gc.collect()
+    gc.freeze()
+    hugepages.gather()
+
+
 class Zygote:
     """The first generation: answers the judge, and forks a keeper for each submission."""
 
@@ -135,8 +142,7 @@ class Zygote:
                     if message["trains"]:
                         preload_training()
                     self.place.modules[number] = load_checks(number, message["path"])
-                    gc.collect()
-                    gc.freeze()
+                    settle()
                     send(self.place.sock, {"loaded": number})
                 except BaseException:
                     send(self.place.sock, {"failed": traceback.format_exc()})
@@ -200,8 +206,7 @@ def main() -> None:
         lockdown.hide_memory()
         if zygote.place.level != "full":
             lockdown.adopt_orphans()
-        gc.collect()
-        gc.freeze()
+        settle()
         send(sock, {"ready": os.getpid()})
     except (EOFError, ConnectionError):
         return
