@@ -41,7 +41,7 @@ from undiffuse.audio_files import write_audio  # noqa: E402
 FOLDER = DATA / "sounds"
 SEED, CALLS = 0, 50
 LIMIT = 600_000  # bytes of all files
-COLOURS = 32  # of a spectrogram
+COLOURS = 40  # of a spectrogram
 BPM = 104
 BEAT = {
     "kick": "x.....x...x.....",
@@ -233,7 +233,7 @@ def in_few_colours(png: bytes) -> bytes:
 
     small = io.BytesIO()
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=0).save(small, "PNG", optimize=True)
+    picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=0).save(small, "PNG", optimize=True)
     return small.getvalue()
 
 
