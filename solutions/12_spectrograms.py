@@ -1244,11 +1244,11 @@ if spoken:
 
 # %% tags=["figure", "slow"]
 if spoken:
-    shown = {f"{way}: {d}": spoken[way][0][d] for d in (3, 7) for way in WAYS}
+    shown = {f"{way}: {d}": spoken[way][0][d] for d in (3,) for way in WAYS}
     plots.show(
         listen.spectrograms(shown, RATE),
         alt=listen.spectrograms_alt(shown, RATE),
-        caption="Two digits, each drawn in both ways. Bands that move through time are formants, "
+        caption="A digit, drawn in both ways. Bands that move through time are formants, "
         "by which vowels are told apart.",
     )
 
@@ -1331,7 +1331,7 @@ else:
 if numbers:
     rows_of_digits = {way: in_a_row(x) for way, x in numbers.items()}
     plots.show(
-        listen.spectrograms(rows_of_digits, RATE, columns=1),
+        listen.spectrograms(rows_of_digits, RATE, columns=2),
         alt=listen.spectrograms_alt(rows_of_digits, RATE),
         caption=f"The number {NUMBER}. The gaps are the pauses between the digits.",
     )
@@ -1540,17 +1540,13 @@ plots.show(
 )
 
 # %% tags=["figure", "slow"]
-which = [int(i) for i in torch.linspace(0, len(score) - 1, 2).long()]
-shown = {}
-for i in which:
-    name = f"{FAMILIES[score[i, 0]]}, MIDI {int(score[i, 1])}"
-    shown[f"{name},\nreal"] = real[i]
-    for way in WAYS:
-        shown[f"{name},\n{way}"] = played[way][0][i]
+name = f"{FAMILIES[score[0, 0]]}, MIDI {int(score[0, 1])}"
+shown = {f"{name},\nreal": real[0]}
+shown |= {f"{name},\n{way}": played[way][0][0] for way in WAYS}
 plots.show(
     listen.spectrograms(shown, RATE, columns=3),
     alt=listen.spectrograms_alt(shown, RATE),
-    caption="Two notes: real, drawn over the picture, drawn straight. A note is a ladder of "
+    caption="The first note: real, drawn over the picture, drawn straight. A note is a ladder of "
     "harmonics: are the rungs even, and do they last?",
 )
 
@@ -1605,7 +1601,7 @@ listen.sounds(tunes, RATE, texts=texts, caption="The same tune.")
 
 # %% tags=["figure"]
 plots.show(
-    listen.spectrograms(tunes, RATE, columns=1),
+    listen.spectrograms(tunes, RATE, columns=2),
     alt=listen.spectrograms_alt(tunes, RATE),
     caption="A note is a ladder of harmonics, and a melody moves the ladder.",
 )

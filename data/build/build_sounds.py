@@ -233,7 +233,9 @@ def in_few_colours(png: bytes) -> bytes:
 
     small = io.BytesIO()
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=0).save(small, "PNG", optimize=True)
+    picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=0).save(
+        small, "PNG", optimize=True
+    )
     return small.getvalue()
 
 
