@@ -239,15 +239,13 @@ class Pool:
                         w.start(task)
                         busy.append(w)
                         self.lost_starts = 0
-                    except EndedAtStart:
+                    except (EndedAtStart, OSError, EOFError) as error:
+                        # It was gone before: nothing of the task has run, so nothing is lost.
                         self.lost_starts += 1
                         if self.lost_starts > STARTS_LOST:
-                            raise
+                            raise EndedAtStart(str(error)) from error
                         self._replace(w)
                         queue.appendleft(task)
-                        break
-                    except (OSError, EOFError):
-                        self._lost(w, task, queue)
                         break
             if not busy and not queue and not more:
                 return

@@ -63,11 +63,10 @@ def below(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.skip(
-    reason="open: beside other work, a submission lost points in two of four runs; cause unknown"
-)
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc")
 def test_workers_and_keepers_are_killed_at_random_points(course, tmp_path):
-    """No task is lost twice, for that would be held against it: one that was hit is left alone."""
+    """No task is hit twice, for that would be held against it. Some processes are killed between
+    two tasks: that is held against none."""
     folder = tmp_path / "class"
     folder.mkdir()
     count = 4 * KILLS
@@ -101,6 +100,8 @@ def test_workers_and_keepers_are_killed_at_random_points(course, tmp_path):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
             kills[what] += 1
+            if what == "worker":
+                chosen.process.wait()  # what is sent to it from here on does not arrive
         before.update(finished)
 
     original = pool.Pool.__init__
