@@ -1244,7 +1244,7 @@ if spoken:
 
 # %% tags=["figure", "slow"]
 if spoken:
-    shown = {f"{way}: {d}": spoken[way][0][d] for d in (3,) for way in WAYS}
+    shown = {f"{way}: 3": spoken[way][0][3] for way in WAYS}
     plots.show(
         listen.spectrograms(shown, RATE),
         alt=listen.spectrograms_alt(shown, RATE),

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import html
-import io
 import json
 import re
 import sys
@@ -227,18 +226,6 @@ def pictures(part: Part) -> dict[str, dict[str, torch.Tensor]]:
     return {part.name: short} | ({f"{part.name}-long": long} if long else {})
 
 
-def in_few_colours(png: bytes) -> bytes:
-    """The same picture in ``COLOURS`` colours: a third smaller, and as easy to read."""
-    from PIL import Image
-
-    small = io.BytesIO()
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=0).save(
-        small, "PNG", optimize=True
-    )
-    return small.getvalue()
-
-
 def build(names: list[str]) -> None:
     """Draws, and writes all files; those of an earlier page are removed."""
     parts = [PARTS[name](checkpoints.load(name)) for name in names]
@@ -251,7 +238,7 @@ def build(names: list[str]) -> None:
         for picture, clips in pictures(part).items():
             columns = min(2 if picture.endswith("-long") else 4, len(clips))
             figure = listen.spectrograms(clips, part.rate, columns=columns)
-            (FOLDER / f"{picture}.png").write_bytes(in_few_colours(plots.png(figure)))
+            (FOLDER / f"{picture}.png").write_bytes(plots.png(figure, COLOURS))
     text = page(parts, {name: made_by(name) for name in names})
     (FOLDER / "index.html").write_text(text, encoding="utf-8")
     (FOLDER / "made_of.json").write_text(

@@ -45,15 +45,15 @@ class Rules:
             for node in s.part.told:
                 if isinstance(node, (ast.Import, ast.ImportFrom)):
                     for a in node.names:
-                        top = node is s.node and alias_name(a) not in wanted[s]
-                        if not top and (says := self._import(node, a, node is s.node, s)):
+                        top = node is s.part.node and alias_name(a) not in wanted[s]
+                        if not top and (says := self._import(node, a, node is s.part.node, s)):
                             return says
                         if isinstance(node, ast.ImportFrom):
                             aliases[a.asname or a.name] = f"{node.module or ''}.{a.name}"
                         else:
                             aliases[alias_name(a)] = a.name if a.asname else alias_name(a)
         for s in included:
-            if s.is_import:
+            if s.part.is_import:
                 continue
             for node in s.part.told:
                 says = self._dynamic(node, s) or self._chain(node, aliases, s)

@@ -85,11 +85,11 @@ class Slicer:
             return result
         self._collect()
         included = sorted(self.wanted, key=lambda s: s.order)
-        stars = [s for s in self.index.stars if self.rules.star_allowed(s.node)]
+        stars = [s for s in self.index.stars if self.rules.star_allowed(s.part.node)]
         refused = [s for s in self.index.stars if s not in stars]
         says = self.rules.broken_by(included, self.wanted)
         if not says and refused and self.unknown and not stars:
-            says = self.rules.says_module(refused[0].node.module or "", label(refused[0].cell))
+            says = self.rules.says_module(refused[0].part.node.module or "", label(refused[0].cell))
         if says:
             result.status, result.says = "forbidden", says
             return result
@@ -100,24 +100,24 @@ class Slicer:
 
     def _choose(self, name: str) -> Statement | None:
         """The last definition of ``name`` that is least a stub."""
-        found = [s for s in self.index.by_name.get(name, ()) if s.binds[name]]
-        own = [s for s in found if not s.is_import]
+        found = [s for s in self.index.by_name.get(name, ()) if s.part.binds[name]]
+        own = [s for s in found if not s.part.is_import]
         own = [
             s
             for s in own
-            if isinstance(s.node, (*FUNCTIONS, ast.ClassDef)) or not SHOWS & set(s.cell.tags)
+            if isinstance(s.part.node, (*FUNCTIONS, ast.ClassDef)) or not SHOWS & set(s.cell.tags)
         ] or own
-        done = [s for s in own if not s.stubs]
+        done = [s for s in own if not s.part.stubs]
         if not done:  # an import in place of the answer counts as one: the rules will say so
             tagged = self._tagged()
-            done = [s for s in found if s.is_import and (not own or s.cell in tagged)]
-        fewest = min((s.stubs for s in own), default=0)
-        candidates = done or [s for s in own if s.stubs == fewest]
+            done = [s for s in found if s.part.is_import and (not own or s.cell in tagged)]
+        fewest = min((s.part.stubs for s in own), default=0)
+        candidates = done or [s for s in own if s.part.stubs == fewest]
         candidates = candidates or [s for s in self.index.by_name.get(name, ())]
         return candidates[-1] if candidates else None
 
     def _is_stub(self, s: Statement | None) -> bool:
-        return s is not None and isinstance(s.node, FUNCTIONS) and bool(s.stubs)
+        return s is not None and isinstance(s.part.node, FUNCTIONS) and bool(s.part.stubs)
 
     def _tagged(self) -> list[Cell]:
         return [
@@ -130,7 +130,7 @@ class Slicer:
         """Whether the answer's cell ends at the top level with the stub's ``raise``."""
         cells = self._tagged()
         return any(
-            s.cell in cells and raises_not_implemented(s.node) for s in self.index.statements
+            s.cell in cells and raises_not_implemented(s.part.node) for s in self.index.statements
         )
 
     def _broken_answer(self) -> tuple[Cell, str, Exception] | None:
@@ -158,7 +158,7 @@ class Slicer:
                 todo += self._want(s, name)
         while todo:
             s = todo.pop()
-            now, later = s.uses
+            now, later = s.part.uses
             for names, point in ((now, s.order), (later, self.point)):
                 for name in sorted(names):
                     if name in self.skip or (point is self.point and name in self.names):
@@ -174,16 +174,16 @@ class Slicer:
 
     def _changes_after(self, name: str, s: Statement) -> list[Statement]:
         later = [b for b in self.index.by_name[name] if s.order < b.order < self.point]
-        return [b for b in later if not b.binds[name]]
+        return [b for b in later if not b.part.binds[name]]
 
     def _reaching(self, name: str, point: tuple[int, int]) -> list[Statement]:
         """The statements that make what ``name`` stands for at ``point``."""
         self.steps += len(self.index.by_name.get(name, ()))
         if self.steps > STEPS_LIMIT:
             raise TooMuch("the answer's cells depend on each other in too many ways")
-        found = [s for s in self.index.by_name.get(name, ()) if not set(s.binds) <= self.skip]
-        if any(s.binds[name] and not s.stubs for s in found):
-            found = [s for s in found if not s.stubs]
+        found = [s for s in self.index.by_name.get(name, ()) if not set(s.part.binds) <= self.skip]
+        if any(s.part.binds[name] and not s.part.stubs for s in found):
+            found = [s for s in found if not s.part.stubs]
         before = [s for s in found if s.order < point]
         if not before:
             # Cells are in another order than they were run in. A builtin's name is a helper only
@@ -191,14 +191,16 @@ class Slicer:
             builtin = hasattr(builtins, name)
             helper = (*FUNCTIONS, ast.ClassDef)
             before = [
-                s for s in found if s.order > point and (not builtin or isinstance(s.node, helper))
+                s
+                for s in found
+                if s.order > point and (not builtin or isinstance(s.part.node, helper))
             ]
             if not before and not builtin and name not in self.chosen:
                 self.unknown.add(name)
         made = []
         for s in reversed(before):
             made.append(s)
-            if s.binds[name]:
+            if s.part.binds[name]:
                 break
         return made
 
@@ -215,7 +217,7 @@ class Slicer:
                 return
             seen.add(s)
             for name, d in sorted(self.needs.get(s, ()), key=lambda pair: pair[1].order):
-                if count[name] == 1 or name in s.uses[0]:
+                if count[name] == 1 or name in s.part.uses[0]:
                     visit(d)
             ordered.append(s)
 
@@ -236,25 +238,25 @@ class Slicer:
                 text = self._text(s)
                 if not text:
                     continue
-                if len(lines) >= s.line:  # shares a line with the one before
-                    lines[s.line - 1] += "; " + text
+                if len(lines) >= s.part.line:  # shares a line with the one before
+                    lines[s.part.line - 1] += "; " + text
                     continue
-                lines += [""] * (s.line - 1 - len(lines)) + text.split("\n")
+                lines += [""] * (s.part.line - 1 - len(lines)) + text.split("\n")
             if lines:
                 chunks.append((label(run[0].cell), self._with_future(lines) + "\n"))
         return chunks
 
     def _text(self, s: Statement) -> str:
-        if not s.is_import or s in self.index.stars:
-            return s.text
+        if not s.part.is_import or s in self.index.stars:
+            return s.part.text
         kept = [
             a
-            for a in s.node.names
-            if alias_name(a) in self.wanted[s] and self.rules.brings(s.node, a)
+            for a in s.part.node.names
+            if alias_name(a) in self.wanted[s] and self.rules.brings(s.part.node, a)
         ]
-        if len(kept) == len(s.node.names):
-            return s.text
-        part = type(s.node)(**{**dict(ast.iter_fields(s.node)), "names": kept})
+        if len(kept) == len(s.part.node.names):
+            return s.part.text
+        part = type(s.part.node)(**{**dict(ast.iter_fields(s.part.node)), "names": kept})
         return ast.unparse(part) if kept else ""
 
     def _with_future(self, lines: list[str]) -> str:

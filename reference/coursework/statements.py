@@ -101,38 +101,6 @@ class Statement:
     order: tuple[int, int]
     part: Part
 
-    @property
-    def node(self) -> ast.stmt:
-        return self.part.node
-
-    @property
-    def text(self) -> str:
-        return self.part.text
-
-    @property
-    def alone(self) -> bool:
-        return self.part.alone
-
-    @property
-    def binds(self) -> dict[str, bool]:
-        return self.part.binds
-
-    @property
-    def line(self) -> int:
-        return self.part.line
-
-    @property
-    def is_import(self) -> bool:
-        return self.part.is_import
-
-    @property
-    def uses(self) -> tuple[frozenset[str], frozenset[str]]:
-        return self.part.uses
-
-    @property
-    def stubs(self) -> int:
-        return self.part.stubs
-
 
 def label(cell: Cell) -> str:
     """What stands for the cell's file name in tracebacks."""
@@ -217,7 +185,7 @@ def _root(node: ast.AST) -> str | None:
 
 
 def bindings(node: ast.stmt) -> dict[str, bool]:
-    """What a top-level statement defines; see ``Statement.binds``."""
+    """What a top-level statement defines; see ``Part.binds``."""
     found: dict[str, bool] = {}
     if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
         for d in node.decorator_list:
@@ -287,9 +255,11 @@ class Index:
     def _forget_decorators_of_modules(self) -> None:
         """``@torch.no_grad()`` changes nothing in torch; ``@f.register(int)`` changes f."""
         for name, found in self.by_name.items():
-            if any(s.is_import and isinstance(s.node, ast.Import) for s in found):
+            if any(s.part.is_import and isinstance(s.part.node, ast.Import) for s in found):
                 decorated = (*FUNCTIONS, ast.ClassDef)
-                found[:] = [s for s in found if s.binds[name] or not isinstance(s.node, decorated)]
+                found[:] = [
+                    s for s in found if s.part.binds[name] or not isinstance(s.part.node, decorated)
+                ]
 
     def _add(self, cell: Cell, place: int) -> None:
         read = _read if len(cell.source) <= SHARED_LIMIT else _read.__wrapped__

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from undiffuse.sound import loudness_normalise
 from undiffuse.sources import FAMILIES, KEYS, LOWEST_KEY, MEL, log_mels
 from undiffuse.unet import UNet
 
@@ -37,8 +38,7 @@ def plain_tone(midi: torch.Tensor, length: int = LENGTH, rate: int = MEL["rate"]
     for k in range(1, HARMONICS + 1):
         fits = (k * hz < 0.45 * rate)[:, None]
         tone += fits * torch.sin(2 * math.pi * k * hz[:, None] * at) / k
-    rms = tone.square().mean(1, keepdim=True).sqrt()
-    return (tone * 10 ** (LEVEL / 20) / rms.clamp(min=1e-6)).float()
+    return loudness_normalise(tone, LEVEL).float()
 
 
 class TonedUNet(nn.Module):

@@ -51,8 +51,11 @@ def show(fig: Figure, alt: str, caption: str = "") -> None:
         display(Markdown(caption))
 
 
-def png(fig: Figure) -> bytes:
-    """``fig`` as a PNG file, the same bytes for the same figure."""
+def png(fig: Figure, colours: int | None = None) -> bytes:
+    """``fig`` as a PNG file, the same bytes for the same figure.
+
+    colours: at most so many, for a smaller file; None is all, or 256 where that would be large.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(fig)
@@ -60,12 +63,14 @@ def png(fig: Figure) -> bytes:
     fig.savefig(
         out, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.08, metadata={"Software": ""}
     )
-    if out.tell() > BIG_PNG:
+    if colours or out.tell() > BIG_PNG:
         from PIL import Image
 
         small = io.BytesIO()
         picture = Image.open(out).convert("RGB")
-        picture.quantize(256, Image.Quantize.MEDIANCUT).save(small, "PNG", optimize=True)
+        # Of few colours each has to count; of many, the frequent ones may have more.
+        way = Image.Quantize.MAXCOVERAGE if colours else Image.Quantize.MEDIANCUT
+        picture.quantize(colours or 256, way).save(small, "PNG", optimize=True)
         if small.tell() < out.tell():
             out = small
     return out.getvalue()
