@@ -150,8 +150,13 @@ class Lab:
 
     def new_cell(self, text: str) -> None:
         """A cell below the one that is in use, with ``text``; not run yet."""
+        cells = f"Number({STATUS}.match(/Cell \\d+\\/(\\d+)/)?.[1] ?? 0)"
+        before = self.browser.run(cells)
         self.browser.press("Escape", ESCAPE)
+        # A letter that comes too early would be typed, and not obeyed.
+        self.browser.wait(f"{STATUS}.includes('Mode: Command')", "command mode")
         self.key("b", B_KEY)
+        self.browser.wait(f"{cells} > {before}", "one more cell")
         self.browser.press("Enter", ENTER)
         self.browser.wait(
             "document.activeElement?.closest('.cm-content')?.textContent === ''", "an empty cell"
