@@ -20,7 +20,8 @@ What lives here, from the bottom up:
   ``classical_repair``: without one; ``synthetic``: drawn data to train other models on
 - ``results``: measured figures, shown and kept; ``experiments``: what measures claims, run by run
 
-Nothing is imported until it is used: ``import undiffuse`` costs no torch.
+Nothing is imported until it is used: ``import undiffuse`` costs no torch. It does ask the C library
+to keep freed memory for the next call of a network (``heap``).
 """
 
 from __future__ import annotations
@@ -30,12 +31,16 @@ import os
 import pkgutil
 from typing import TypeVar
 
+from undiffuse import heap
+
 __version__ = "0.1.0"
 __all__ = ["__version__", "budget"]
 
 _BUDGETS = ("full", "small")
 
 T = TypeVar("T")
+
+heap.keep()
 
 
 def budget(full: T, small: T) -> T:
