@@ -27,7 +27,7 @@ def block(text, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["lessons", "claims", "check", "checkpoints", "environment", "exits"]
+    "name", ["lessons", "claims-short", "claims", "check", "checkpoints", "environment", "exits"]
 )
 def test_block_is_up_to_date(builder, name, monkeypatch):
     if name == "check" and (sys.platform, platform.machine()) != ("linux", "x86_64"):

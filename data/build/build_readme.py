@@ -26,6 +26,24 @@ import verdicts
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "data" / "pictures"
+BUILDS = {
+    "00": "a first look at a trained network, and a claim about it that you run",
+    "01": "noise schedules, and what they do to pictures and sound",
+    "02": "noise put in, step by step and in one jump, and the mean taken out again",
+    "03": "the best denoiser there is, in closed form, and losses",
+    "04": "a U-Net from its blocks: convolutions, time, attention, skips",
+    "05": "a training loop: loss, optimiser, average, resume; digits in five minutes",
+    "06": "samplers: DDPM, DDIM, Heun, DPM-Solver++, each against the exact answer",
+    "07": "labels, and guidance towards them",
+    "08": "Fréchet distance, KID, precision, recall, memorisation, each with its floor",
+    "09": "augmentation, fine-tuning, LoRA and early stopping for 50 to 5,000 examples",
+    "10": "fast samplers, a student of few calls, eight-bit weights: quality by seconds",
+    "11": "drum hits: a network for waveforms, measures of sound, a beat",
+    "12": "spectrograms there and back, a vocoder, spoken digits, notes and a melody",
+    "13": "prompts: tokens, a text encoder, cross-attention; people and things from words",
+    "14": "repair of pictures and sound, and data made for other models",
+    "15": "flow matching, a transformer, and training on many processes",
+}
 
 
 def lesson_table() -> str:
@@ -35,8 +53,9 @@ def lesson_table() -> str:
 
     course = config.load(ROOT)
     rows = [
-        "| lesson | what it is about | exercises | points (core) | minutes, core (estimate) |",
-        "|---|---|---:|---:|---:|",
+        "| lesson | what it is about | what you build | exercises | points (core) | minutes, core "
+        "(estimate) |",
+        "|---|---|---|---:|---:|---:|",
     ]
     for number in checks_of.lessons(course):
         exercises = list(checks_of.load(number, ROOT, answers=False))
@@ -48,7 +67,8 @@ def lesson_table() -> str:
         core = [e for e in exercises if e.core]
         points = f"{sum(e.out_of for e in exercises)} ({sum(e.out_of for e in core)})"
         rows.append(
-            f"| [{number}](lessons/{source.stem}.ipynb) | {title} | {len(exercises)} | {points} | "
+            f"| [{number}](lessons/{source.stem}.ipynb) | {title} | {BUILDS[number]} | "
+            f"{len(exercises)} | {points} | "
             f"{sum(e.minutes for e in core)} |"
         )
     return "\n".join(rows)
@@ -201,6 +221,7 @@ def measure_environment() -> None:
 
 BLOCKS = {
     "lessons": lesson_table,
+    "claims-short": verdicts.short,
     "claims": verdicts.brief,
     "check": check_example,
     "checkpoints": checkpoint_table,

@@ -1,8 +1,8 @@
 """The table of claims and verdicts, from data/claims.toml and data/results.
 
-``brief`` is the table of the README, ``page`` all of it: data/results/README.md. Both are written
-by ``build_readme.py``. What people say and what would change a verdict is in claims.toml; verdicts,
-figures, seeds and machines come from result files alone.
+``short`` and ``brief`` are tables of the README, ``page`` is all of it: data/results/README.md. All
+are written by ``build_readme.py``. What people say and what would change a verdict is in
+claims.toml; verdicts, figures, seeds and machines come from result files alone.
 """
 
 from __future__ import annotations
@@ -196,6 +196,27 @@ def brief(claims: Path = CLAIMS, results: Path = RESULTS) -> str:
             "<br>".join(parts) or OPEN,
             claim["change"],
             "<br>".join([lessons(claim), *dict.fromkeys(commands)]),
+        ]))  # fmt: skip
+    return "\n".join(lines)
+
+
+def short(claims: Path = CLAIMS, results: Path = RESULTS) -> str:
+    """A table to be read at a glance: claim, verdicts, the first figure, lessons."""
+    told, found = load(claims, results)
+    lines = ["| | claim | verdict, and its first figure (lowest to highest seed) | lessons |",
+             "|---|---|---|---|"]  # fmt: skip
+    for name, claim in told.items():
+        parts, several = [], len(found.keys() & claim["measured"].keys())
+        for result, how in claim["measured"].items():
+            if result not in found:
+                continue
+            word, rest = word_and_rest(found[result]["verdict"])
+            figure = "" if parts else first_figure(rest) or lead(found[result], how["table"])
+            about = f"{_text(how['what'])}: " if several > 1 else ""
+            parts.append(f"{about}**{_text(word)}**" + (f": {_text(figure)}" if figure else ""))
+        lines.append(_line([
+            f"[{name}](data/results/README.md#{name.lower()})", claim["claim"],
+            "<br>".join(dict.fromkeys(parts)) or OPEN, lessons(claim),
         ]))  # fmt: skip
     return "\n".join(lines)
 

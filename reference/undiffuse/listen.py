@@ -120,8 +120,10 @@ def spectrogram(ax: Axes, audio: Array, rate: int, *, n_fft: int | None = None) 
     """Draws how strong each frequency is at each time into ``ax``; returns the image.
 
     Colour is the level in dB of full scale (a full-scale sine has 0), from ``QUIETEST`` to 0 in
-    every picture, so that pictures can be compared. n_fft: about 32 ms if None, a power of two.
+    every picture, so that pictures can be compared, in steps of 2 dB. n_fft: about 32 ms if None, a power of two.
     """
+    from matplotlib import colormaps
+
     v = _clip(audio, "audio", rate)
     n_fft = n_fft or 2 ** round(np.log2(0.032 * rate))
     hop = max(1, n_fft // 8)
@@ -136,7 +138,7 @@ def spectrogram(ax: Axes, audio: Array, rate: int, *, n_fft: int | None = None) 
         extent=(-half, (level.shape[1] - 1) * hop / rate + half, 0, rate / 2000),
         vmin=QUIETEST,
         vmax=0.0,
-        cmap="magma",
+        cmap=colormaps["magma"].resampled(round(-QUIETEST / 2)),
     )
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 COURSE = config.load(ROOT)
 SKIPPED = {".venv", "work", "build", "node_modules", ".git", "downloads", ".course-cache"}
 MADE_FILES = {"data/results/README.md"}  # as a whole, by a script
-MADE = re.compile(r"<!-- (\w+): made by .*?<!-- end \1 -->", re.S)
+MADE = re.compile(r"<!-- ([\w-]+): made by .*?<!-- end \1 -->", re.S)
 SAID = ("alt", "caption")  # arguments of functions that show something
 
 

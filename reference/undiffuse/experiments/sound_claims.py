@@ -288,16 +288,19 @@ def _trained(run: Speaking, name: str, seconds: float):
 
 
 def conclude_speaking(found: Mapping[Speaking, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Whether the detour over a picture pays, by accuracy."""
+    """Whether the detour over a picture pays: in being understood, and in being near to speech."""
     rows = [{"way": run.way, "seed": run.seed, **{k: v for k, v in f.items() if k != "n"}}
             for run, f in found.items()]  # fmt: skip
     by = {way: [r["accuracy"] for r in rows if r["way"] == way] for way in WAYS}
+    far = {way: [r["FD / floor"] for r in rows if r["way"] == way] for way in WAYS}
     words = [
         compare(way, by[way], "straight", by["straight"], what="accuracy", lower_is_better=False)
         for way in WAYS[1:]
-    ]
+    ] + [compare(way, far[way], "straight", far["straight"], what="FD over the floor")
+         for way in WAYS[1:]]  # fmt: skip
     run, figures = next(iter(found.items()))
     found_words = {separate(by[w], by["straight"], lower_is_better=False) for w in WAYS[1:]}
+    nearer = all(separate(far[w], far["straight"]) == "first" for w in WAYS[1:])
     if min(len(v) for v in by.values()) < SEEDS:
         word = "a trial, which says nothing about the claim"
     elif found_words == {"first"}:
@@ -306,6 +309,8 @@ def conclude_speaking(found: Mapping[Speaking, Mapping[str, Any]]) -> dict[str, 
         word = "straight is understood better"
     elif found_words == {None}:
         word = NOT_SEPARABLE
+        if nearer:
+            word += " by what is understood; nearer to speech over the picture by FD"
     else:
         word = "depends on what makes sound of the picture"
     new = figures["accuracy of a real new voice"]

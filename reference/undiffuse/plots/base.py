@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Array = Any  # a torch tensor, a numpy array or a nested sequence of numbers
 DPI = 100
 WIDTH = 7.0  # inches: 700 pixels, what a notebook shows without scaling
-BIG_PNG = 80_000  # bytes from which a picture is stored in 256 colours
+BIG_PNG = 40_000  # bytes from which a picture is stored in 256 colours
 
 
 def show(fig: Figure, alt: str, caption: str = "") -> None:
