@@ -1,5 +1,7 @@
 """Findings say what is wrong; misconceptions are named; points go by group."""
 
+import signal
+import time
 import types
 
 import numpy as np
@@ -194,6 +196,35 @@ def test_two_mistakes_in_two_functions_are_named_by_group(double, triple, name, 
     found = judge.judge_exercise(ex, judge.LiveOracle(checks), cases, outcomes, 0).finding
     assert found.name == name
     assert (f'In "{where}"' in found.says) == bool(where)
+
+
+def test_an_answer_that_switches_gradients_off_changes_no_other_case():
+    seen = []
+
+    def double(x):
+        seen.append(torch.is_grad_enabled())
+        torch.set_grad_enabled(False)
+        return 2 * x
+
+    assert run(double).points == 3
+    assert seen == [True, True]
+    assert torch.is_grad_enabled()
+    with torch.no_grad():
+        assert run(lambda x: x + x).points == 3
+        assert not torch.is_grad_enabled()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no time limit without signals")
+def test_a_time_out_names_the_limit_of_the_check_not_what_was_left_of_it():
+    def double(x):
+        time.sleep(0.15 if x.ndim == 1 else 5)
+        return 2 * x
+
+    checks = make_exercise()
+    ex = checks.exercises["77.1"]
+    outcomes = harness.run_cases({"double": double}, ex.names, ex.make_cases(0), None, 0.4)
+    assert [o.status for o in outcomes] == ["ok", "timeout"]
+    assert outcomes[1].message == "no result after 0.4 s, the time of the whole check"
 
 
 def test_lost_digits_are_not_called_a_scale():
