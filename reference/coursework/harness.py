@@ -128,10 +128,16 @@ def _fingerprint(value: Any) -> bytes | None:
 
 @contextlib.contextmanager
 def fixed_global_seeds() -> Iterator[None]:
-    """Global random states set to 0 inside, and put back as they were outside."""
+    """Global random states set to 0 inside and gradients recorded, both put back outside.
+
+    Gradients too, since an answer may switch them off and forget it, and a time limit may strike
+    between the two ends of a ``no_grad``: the next case, and the notebook, would go without.
+    """
     import numpy as np
     import torch
 
+    recorded = torch.is_grad_enabled()
+    torch.set_grad_enabled(True)
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(0)
     np.random.seed(0)
@@ -145,6 +151,7 @@ def fixed_global_seeds() -> Iterator[None]:
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
+        torch.set_grad_enabled(recorded)
 
 
 @contextlib.contextmanager
@@ -249,6 +256,8 @@ def run_cases(
             outcomes.append(Outcome("timeout", message=f"the check's {limit:g} s were used up"))
             continue
         outcomes.append(run_case(answer, names, case, module, left))
+        if outcomes[-1].status == "timeout":
+            outcomes[-1].message = f"no result after {limit:g} s, the time of the whole check"
         if left is not None:
             left -= outcomes[-1].seconds
     return outcomes
