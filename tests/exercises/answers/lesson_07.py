@@ -1089,6 +1089,17 @@ def guidance_interval(scale, t, lo, hi):
 
 
 @a_interval.misconception(
+    "dtype-of-two-numbers",
+    "torch.where of two plain numbers is float32, whatever t is. The result is to have the dtype "
+    "of t: choose between tensors (torch.full_like(t, ...)), or convert what comes out.",
+)
+def guidance_interval(scale, t, lo, hi):
+    if isinstance(t, torch.Tensor):
+        return torch.where((t >= lo) & (t <= hi), scale, 1.0)
+    return scale if lo <= t <= hi else 1.0
+
+
+@a_interval.misconception(
     "one-answer-for-the-batch",
     "One sample inside the interval (or outside) decides for all. With a tensor of times every "
     "sample has its own scale, and the result has the shape of t.",
@@ -1104,6 +1115,13 @@ def guidance_interval(scale, t, lo, hi):
     if not isinstance(t, torch.Tensor):
         return 1.0 + (scale - 1.0) * float(lo <= t <= hi)
     return 1 + (scale - 1) * ((t - lo) * (t - hi) <= 0).to(t.dtype)
+
+
+@a_interval.alternative("two plain numbers, converted")
+def guidance_interval(scale, t, lo, hi):
+    if isinstance(t, torch.Tensor):
+        return torch.where((t >= lo) & (t <= hi), scale, 1.0).to(t.dtype)
+    return float(scale) if (t >= lo and t <= hi) else 1.0
 
 
 @a_interval.alternative("outside overwritten")
