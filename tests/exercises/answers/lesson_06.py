@@ -148,6 +148,49 @@ def ddpm_step(x_t, t, eps, betas, noise):
 
 
 @a_ddpm_step.misconception(
+    "straight-to-the-guess",
+    "Your mean is the guess of x0 itself. From far away the guess is an average over all data that "
+    "fit, and not to be trusted: take out a share of the noise, as the formula says. (At t = 0 "
+    "both are the same.)",
+)
+def ddpm_step(x_t, t, eps, betas, noise):
+    shape = (-1, *[1] * (x_t.ndim - 1))
+    beta = betas[t].to(x_t.dtype).reshape(shape)
+    ab = torch.cumprod(1 - betas, 0)[t].to(x_t.dtype).reshape(shape)
+    later = (torch.as_tensor(t) > 0).reshape(shape)
+    mean = (x_t - (1 - ab).sqrt() * eps) / ab.sqrt()
+    return mean + beta.sqrt() * noise * later
+
+
+@a_ddpm_step.misconception(
+    "shrinking-not-undone",
+    "A share of the noise is taken out, but the shrinking of this one step is not undone: divide "
+    "by root(alpha_t) = root(1 - beta_t), the new noise left out.",
+)
+def ddpm_step(x_t, t, eps, betas, noise):
+    shape = (-1, *[1] * (x_t.ndim - 1))
+    beta = betas[t].to(x_t.dtype).reshape(shape)
+    ab = torch.cumprod(1 - betas, 0)[t].to(x_t.dtype).reshape(shape)
+    later = (torch.as_tensor(t) > 0).reshape(shape)
+    mean = x_t - beta / (1 - ab).sqrt() * eps
+    return mean + beta.sqrt() * noise * later
+
+
+@a_ddpm_step.misconception(
+    "product-of-betas",
+    "Your alpha_bar is the product of the betas. It is the product of all alphas up to t, of "
+    "1 - beta: torch.cumprod(1 - betas, 0).",
+)
+def ddpm_step(x_t, t, eps, betas, noise):
+    shape = (-1, *[1] * (x_t.ndim - 1))
+    beta = betas[t].to(x_t.dtype).reshape(shape)
+    ab = torch.cumprod(betas, 0)[t].to(x_t.dtype).reshape(shape)
+    later = (torch.as_tensor(t) > 0).reshape(shape)
+    mean = (x_t - beta / (1 - ab).sqrt() * eps) / (1 - beta).sqrt()
+    return mean + beta.sqrt() * noise * later
+
+
+@a_ddpm_step.misconception(
     "noise-put-in",
     "You add the estimated noise in place of taking it out. This step goes back: the bracket has a "
     "minus.",
