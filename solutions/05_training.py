@@ -102,8 +102,8 @@ def seeded(seed: int) -> torch.Generator:
 #    And from 500 pictures of clothes? My guess:
 # 2. A model learns from 200 digits for a long time. Does its loss on other digits go up again? Does
 #    it copy its 200? Which comes first? My guess:
-# 3. When 40 % of a training run is over, by how many per cent does the loss still fall? And do
-#    you see it in the samples? My guess:
+# 3. When two fifths of a training run are over, by how many per cent does the loss still fall? And
+#    do you see it in the samples? My guess:
 # 4. You train for five minutes on this machine. How many of 100 drawn digits will be legible? My
 #    guess:
 # 5. Four models, the same in everything but their schedule: linear, cosine, sigmoid, straight. How

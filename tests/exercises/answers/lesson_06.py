@@ -747,6 +747,10 @@ def _right_keep(to, v):
     return (1 - to - v).sqrt()
 
 
+def _no_keep(to, v):
+    return torch.zeros_like(to)
+
+
 @a_ddim_step.misconception(
     "t-minus-one",
     "You go to t - 1, whatever t_prev is. The point of DDIM is that a step may be as long as you "
@@ -874,6 +878,25 @@ def ddim_step(x_t, t, t_prev, eps, alpha_bar, eta=0.0, noise=None):
     x0 = (x_t - (1 - ab).sqrt().to(x_t.dtype) * eps) / ab.sqrt().to(x_t.dtype)
     x = to.sqrt().to(x_t.dtype) * x0 + (1 - to - v).sqrt().to(x_t.dtype) * eps
     return x + v.to(x_t.dtype) * noise if eta > 0 else x
+
+
+@a_ddim_step.misconception(
+    "new-noise-left-out",
+    "You make room for the new noise, and then do not add it: with eta above 0 your x is too "
+    "quiet for its level. Its deviation times noise belongs to the sum.",
+)
+def ddim_step(x_t, t, t_prev, eps, alpha_bar, eta=0.0, noise=None):
+    nothing = torch.zeros_like(x_t)
+    return _ddim(x_t, t, t_prev, eps, alpha_bar, eta, nothing, _right_variance, _right_keep)
+
+
+@a_ddim_step.misconception(
+    "old-noise-left-out",
+    "You scale the guess of x0 to the new level, and leave its noise out. A state at level t_prev "
+    "has noise in it: eps comes back, with the deviation that is not new noise.",
+)
+def ddim_step(x_t, t, t_prev, eps, alpha_bar, eta=0.0, noise=None):
+    return _ddim(x_t, t, t_prev, eps, alpha_bar, eta, noise, _right_variance, _no_keep)
 
 
 @a_ddim_step.misconception(
