@@ -117,7 +117,7 @@ def sources(course: Course, numbers: list[str] | None = None) -> list[Source]:
 
 def header(source: Source) -> str:
     """What the lesson takes and gives: minutes, points, a table of its exercises."""
-    exercises = source.exercises.values()
+    exercises = sorted(source.exercises.values(), key=lambda e: [*map(int, e.id.split("."))])
     words = sum(len(c.source.split()) for c in source.cells if c.kind == "markdown")
     minutes = words / READING_SPEED + sum(e.minutes for e in exercises if e.core)
     extra = sum(e.minutes for e in exercises if not e.core)

@@ -231,10 +231,15 @@ def run_case(
     except MemoryError as error:
         return done("memory", error="MemoryError", message=str(error)[:500])
     except BaseException as error:
-        text = str(error)[:1000]
+        text = message_of(error)
         if "can't allocate memory" in text or "not enough memory" in text:
             return done("memory", error=type(error).__name__, message=text)
         return done("error", error=type(error).__name__, message=text, where=learner_line(error))
+
+
+def message_of(error: BaseException) -> str:
+    """An error's message without the colours of a terminal, and not without end."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", str(error))[:1000]
 
 
 def run_cases(
@@ -303,7 +308,7 @@ def execute(
             return {}, Outcome(
                 "error",
                 error=type(error).__name__,
-                message=str(error)[:1000],
+                message=message_of(error),
                 where=learner_line(error) or label,
             )
     return module.__dict__, None

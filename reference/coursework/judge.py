@@ -176,8 +176,10 @@ def _compare_numbers(got: Any, expected: Any, tol: Tol, at: str) -> Finding | No
     atol = 1e-12 if tol.atol is None else tol.atol
     if abs(got - expected) <= atol * max(abs(expected), 1e-30) + rtol * abs(expected):
         return None
-    ratio = f", {got / expected:.4g} times as much" if expected and math.isfinite(got) else ""
-    return Finding("value", f"{got:.6g}{at}, where {expected:.6g} is wanted{ratio}")
+    times = f"{got / expected:.4g}" if expected and math.isfinite(got) else ""
+    ratio = f", {times} times as much" if times not in ("", "1") else ""
+    digits = 6 if f"{got:.6g}" != f"{expected:.6g}" else 12
+    return Finding("value", f"{got:.{digits}g}{at}, where {expected:.{digits}g} is wanted{ratio}")
 
 
 def _limits(expected: torch.Tensor, tol: Tol) -> tuple[float, float]:
@@ -264,6 +266,9 @@ def _pattern(g: torch.Tensor, e: torch.Tensor, rtol: float, atol: float, at: str
         power = float((e * e).sum())
         c = float((g * e).sum()) / power if power else 0.0
         if c and abs(c - 1) > 1e-9 and same(g / c, e):
+            if f"{c:.5g}" == "1":
+                says = f"the values{at} are all off by {c - 1:+.1g} of themselves: was something"
+                return Finding("scaled", f"{says} rounded, to float32 say, on the way?")
             return Finding("scaled", f"the values{at} are {c:.5g} times what is wanted")
         d = float((g - e).mean())
         if d and same(g - d, e):

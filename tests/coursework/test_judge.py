@@ -53,6 +53,20 @@ def test_a_single_wrong_element_is_found_and_placed():
     assert "[2, 1, 4]" in found.says or "number 2" in found.says
 
 
+def test_a_difference_too_small_to_show_is_still_told():
+    """No finding says "1 times what is wanted", or gives the same number twice."""
+    wanted = RANDOM.double()
+    said = judge.compare(wanted * (1 + 3e-8), wanted, Tol(1e-12, 1e-12)).says
+    assert "+3e-08 of themselves" in said and "rounded" in said
+    said = judge.compare(1.0000002, 1.0, Tol(1e-9, 1e-9)).says
+    assert said == "1.0000002, where 1 is wanted"
+    assert "1.001 times as much" in judge.compare(1.001, 1.0).says
+
+
+def test_an_error_comes_without_colours():
+    assert harness.message_of(ValueError("\x1b[1mno\x1b[0m: " + "x" * 2000)) == "no: " + "x" * 996
+
+
 def test_errors_that_cancel_in_a_sum_are_found():
     wrong = RANDOM.clone()
     wrong[0, 0, 0] += 1
