@@ -373,6 +373,8 @@ def diagnose(
     everywhere, the one that gives most of the failing results is named, with that said.
     """
     failing = [i for i, ok in enumerate(passed) if not ok]
+    # Right values (in another dtype, or with an input changed) speak for no mistake.
+    odd = [i for i in failing if not _same_values(got[i], expected[i], cases[i].tol)]
     best: tuple[int, Finding | None] = (0, None)
     for name, says, detect, wrong in oracle.misconceptions(exercise, cases, seed):
         if detect is not None:
@@ -383,14 +385,14 @@ def diagnose(
         if all(alike):
             return Finding("misconception", says, name)
         hits = sum(
-            got[i].status == "ok" and _same_values(got[i], wrong[i], cases[i].tol) for i in failing
+            got[i].status == "ok" and _same_values(got[i], wrong[i], cases[i].tol) for i in odd
         )
         if hits > best[0]:
             best = hits, Finding("misconception", says, name)
         elif hits == best[0]:
             best = hits, None
     hits, found = best
-    if found is None or 2 * hits <= len(failing):
+    if found is None or 2 * hits <= len(odd):
         return None
     few = f"{hits} of the {len(failing)} cases that fail" if hits < len(failing) else "every case"
     if hits == len(failing) and len(failing) < len(cases):

@@ -150,6 +150,12 @@ def test_a_misconception_with_another_slip_is_still_named():
     assert (found.kind, found.name) == ("misconception", "squared")
 
 
+def test_right_values_of_another_dtype_are_named_after_no_misconception():
+    """The values are also those of "in-place", which an answer in another dtype is not."""
+    found = run(lambda x: (2 * x).double()).finding
+    assert (found.kind, found.name) == ("dtype", "")
+
+
 def test_in_place_change_alone_costs_points():
     def double(x):
         result = 2 * x

@@ -1432,6 +1432,39 @@ def repair_audio(x, proposal, start, stop, fade):
     return _joined(x, proposal, start, stop, fade, _gain(x, proposal, near, rms))
 
 
+@a_audio.misconception(
+    "level-from-the-left",
+    "You take the level on the left of the gap only. Both sides count, together.",
+)
+def repair_audio(x, proposal, start, stop, fade):
+    places = torch.arange(x.shape[-1])
+    near = (places < start) & (places >= start - fade)
+    return _joined(x, proposal, start, stop, fade, _gain(x, proposal, near))
+
+
+@a_audio.misconception(
+    "fade-narrowed-at-the-edge",
+    "Where one side has less room than `fade`, you make the fade shorter on both, shares and all. "
+    "Only samples that do not exist are left out; the others keep their shares.",
+)
+def repair_audio(x, proposal, start, stop, fade):
+    return _joined(x, proposal, start, stop, min(fade, start, x.shape[-1] - stop))
+
+
+@a_audio.misconception(
+    "around-the-end",
+    "Near the start of the clip you count on to places below 0, and those are the last samples to "
+    "Python. There is nothing before the first.",
+)
+def repair_audio(x, proposal, start, stop, fade):
+    away = _away(x, start, stop)
+    for d in range(start + 1, fade + 1):
+        away[start - d] = d
+    gain = _gain(x, proposal, (away > 0) & (away <= fade))
+    share = (1 - away / (fade + 1)).clamp(min=0)
+    return _joined(x, proposal, start, stop, fade, gain, share)
+
+
 @a_audio.alternative("clip by clip, sample by sample")
 def repair_audio(x, proposal, start, stop, fade):
     length = x.shape[-1]
