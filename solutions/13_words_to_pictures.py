@@ -176,7 +176,7 @@ print("the longest of 400 prompts has", max(lengths), "words")
 # vector for each word, and one for the whole prompt: the mean over its words.
 #
 # With $H$ the rows of all words, one layer is what you know from 04.3, for words in place of
-# pixels. New is the second half: a small network of two linear layers (*mlp*) that treats each
+# pixels. New is the second half: a small network of two linear layers (`mlp`) that treats each
 # word by itself. Networks made of such layers are called *transformers* (Vaswani et al. 2017).
 #
 # $$H \leftarrow H + \operatorname{proj}\big(\operatorname{attention}(\operatorname{norm}_1 H)\big),

@@ -159,6 +159,11 @@ def _(draw: Draw):
     args[1] = (4 - draw.uniform(0.1, 0.3)) / 6
     yield Case("a little less than 4 of 6", tuple(args), group=group, driver=edit_and_count,
                picture="none")  # fmt: skip
+    # Rounded up it would be one step more.
+    args = list(case("x", group, (2, 1, 4, 3), 5, 1).args)
+    args[1] = (1 + draw.uniform(0.1, 0.2)) / 5
+    yield Case("a little more than 1 of 5", tuple(args), group=group, driver=edit_and_count,
+               picture="none")  # fmt: skip
     yield case("strength 0", "ends", (2, 1, 4, 4), 5, 0.0)
     yield case("strength 1", "ends", (2, 1, 4, 4), 5, 1.0)
     yield case("sound, float64", "sound", (3, 1, 9), 9, 5, dtype="float64")

@@ -497,7 +497,7 @@ def step_manners(answer, model, loss_fn, batch, size):
     return {
         "a piece is free before the next": not loss_fn.kept,
         "returned": value,
-        "never more than size at once": max(model.saw) <= size,
+        "too many at once": max(model.saw) if max(model.saw) > size else 0,
         "every sample once": sum(model.saw) == len(batch[0]),
     }
 
