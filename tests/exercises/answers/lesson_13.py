@@ -860,6 +860,12 @@ class Seen:
     def right_share(self):
         return all(abs(self.share(name) - self.p(name)) < 0.06 for name in (FEW, MOST))
 
+    def is_block(self, name):
+        """Whether those that were dropped stand side by side, with none that was kept between."""
+        gone = self.gone(name)
+        rows = [] if gone is None else gone.nonzero()[:, 0].tolist()
+        return len(rows) > 9 and rows[-1] - rows[0] + 1 == len(rows)
+
     def becomes(self, name, value):
         """Whether whole rows became ``value`` everywhere, in about the right number."""
         found = self.whole(name)
@@ -984,12 +990,7 @@ def drop_prompts(tokens, p, empty, generator=None):
     "a-block",
     "You drop a block of neighbours, the first ones perhaps, and chance has no part in it. Each "
     "prompt is dropped for itself, by a draw of its own.",
-    detect=lambda got, expected, cases: (
-        (s := Seen(got, cases)).right_share()
-        and (gone := s.gone(FEW)) is not None
-        and len(rows := gone.nonzero()[:, 0]) > 9
-        and int(rows[-1] - rows[0]) + 1 == len(rows)
-    ),
+    detect=lambda got, expected, cases: (s := Seen(got, cases)).right_share() and s.is_block(FEW),
 )
 def drop_prompts(tokens, p, empty, generator=None):
     gone = torch.arange(len(tokens)) < round(p * len(tokens))
@@ -1019,6 +1020,7 @@ def drop_prompts(tokens, p, empty, generator=None):
         (s := Seen(got, cases)).right_share()
         and s.seeds is not None
         and torch.equal(s.seeds["first"], s.seeds["later"])
+        and not s.is_block(FEW)
     ),
 )
 def drop_prompts(tokens, p, empty, generator=None):
