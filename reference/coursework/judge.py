@@ -386,6 +386,8 @@ def diagnose(
     everywhere, the one that gives most of the failing results is named, with that said.
     """
     failing = [i for i, ok in enumerate(passed) if not ok]
+    # Right values (in another dtype, or with an input changed) speak for no mistake.
+    odd = [i for i in failing if not _same_values(got[i], expected[i], cases[i].tol)]
     best: tuple[int, Finding | None] = (0, None)
     fits: list[tuple[set[int], Finding]] = []
     for name, says, detect, wrong in oracle.misconceptions(exercise, cases, seed):
@@ -398,7 +400,7 @@ def diagnose(
             return Finding("misconception", says, name)
         given = {
             i
-            for i in failing
+            for i in odd
             if got[i].status == "ok" and _same_values(got[i], wrong[i], cases[i].tol)
         }
         hits = len(given)
@@ -408,8 +410,8 @@ def diagnose(
         elif hits == best[0]:
             best = hits, None
     hits, found = best
-    if found is None or 2 * hits <= len(failing):
-        return _of_one_group(cases, got, failing, fits)
+    if found is None or 2 * hits <= len(odd):
+        return _of_one_group(cases, got, odd, fits)
     few = f"{hits} of the {len(failing)} cases that fail" if hits < len(failing) else "every case"
     if hits == len(failing) and len(failing) < len(cases):
         few = "every case that fails"

@@ -249,6 +249,12 @@ def test_lost_digits_are_not_called_a_scale():
     assert kind(exact * (1 + 1e-5), exact) == "scaled"
 
 
+def test_right_values_of_another_dtype_are_named_after_no_misconception():
+    """The values are also those of "in-place", which an answer in another dtype is not."""
+    found = run(lambda x: (2 * x).double()).finding
+    assert (found.kind, found.name) == ("dtype", "")
+
+
 def test_in_place_change_alone_costs_points():
     def double(x):
         result = 2 * x
