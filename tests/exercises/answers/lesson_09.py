@@ -476,7 +476,7 @@ def random_affine(x, generator=None, rotate=10.0, scale=0.1, shift=2.0, shear=0.
 @a_affine.misconception(
     "matrix-in-square-units",
     "The move is in affine_grid's units, but the matrix is used there as it is. In these units "
-    "every image is 2 wide and 2 high, so that one that is not square gets squeezed while it turns. "
+    "every image is 2 wide and 2 high, so that one that is not square is squeezed as it turns. "
     "Change units on both sides of the matrix.",
 )
 def random_affine(x, generator=None, rotate=10.0, scale=0.1, shift=2.0, shear=0.0, fill=-1.0):
