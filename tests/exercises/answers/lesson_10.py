@@ -147,6 +147,7 @@ for name, kind, says in (
         name, says, defines={"conv_flops": wrong, "model_flops": counting(wrong)}
     )(None)
 
+
 def linear_of_the_batch(m, out):
     """A linear layer's work, without the places of its middle axes."""
     return 2 * m.in_features * m.out_features * len(out)
@@ -170,8 +171,8 @@ for name, options, says in (
     ("sizes-of-outputs", {"sizes": "output"}, "You give the size of each layer's output to a count "
      "that asks for the size of its input. A hook gets both: inputs are a tuple, of which the "
      "first is meant."),
-    ("linear-of-the-batch", {"linear": linear_of_the_batch}, "You multiply a linear layer's work by "
-     "the batch only. It acts at every place of all axes before the last."),
+    ("linear-of-the-batch", {"linear": linear_of_the_batch}, "You multiply a linear layer's work "
+     "by the batch only. It acts at every place of all axes before the last."),
     ("linear-half", {"linear": lambda m, out: m.in_features * out.numel()}, "A linear layer's "
      "multiplications and additions count as one in yours. As in a convolution, they are two."),
     ("images-only", {"kinds": (nn.Conv2d, nn.Linear)}, "Your count leaves out convolutions along "
