@@ -57,7 +57,9 @@ def test_a_difference_too_small_to_show_is_still_told():
     """No finding says "1 times what is wanted", or gives the same number twice."""
     wanted = RANDOM.double()
     said = judge.compare(wanted * (1 + 3e-8), wanted, Tol(1e-12, 1e-12)).says
-    assert "+3e-08 of themselves" in said and "rounded" in said
+    assert "3e-08 of the largest" in said and "Digits are lost" in said
+    said = judge.compare(wanted * (1 + 3e-6), wanted, Tol(1e-12, 1e-12)).says
+    assert "+3e-06 of themselves" in said and "rounded" in said
     said = judge.compare(1.0000002, 1.0, Tol(1e-9, 1e-9)).says
     assert said == "1.0000002, where 1 is wanted"
     assert "1.001 times as much" in judge.compare(1.001, 1.0).says
