@@ -45,8 +45,8 @@ T = 1000  # steps, where nothing else is said
 # > C1. The noise schedule has a significant impact on quality.
 #
 # The claim is about *generated* pictures, and you have no model yet. So this lesson measures
-# something nearer: how a schedule shares out its steps. The verdict on C1 comes in lessons 05 and
-# 06, where models are trained. Before anything runs, write down what you expect.
+# something nearer: how a schedule shares out its steps. The verdict on C1 comes in lesson 05, where
+# models are trained. Before anything runs, write down what you expect.
 
 # %% [markdown] tags=["remark"]
 # **Your guess** (edit this cell).
@@ -69,7 +69,7 @@ T = 1000  # steps, where nothing else is said
 # the choices are made one by one over many steps.
 #
 # The picture below shows it. The upper row is one digit with more and more noise, by the mix from
-# lesson 00 that keeps the variance, $\sqrt{1-a}\,x + \sqrt{a}\,\epsilon$. The lower row is the
+# lesson 00 that keeps the variance, $\sqrt{1-a}\,x + \sqrt{a}\,\varepsilon$. The lower row is the
 # best possible guess of the clean digit for somebody who knows that it is one of a few thousand
 # given digits, and nothing else (lesson 03 shows how such a guess is made).
 # %%
@@ -113,12 +113,12 @@ plots.show(
 # The oldest way to write a schedule is a list of $T$ small numbers, the **betas**. Each step mixes
 # in a little fresh noise:
 #
-# $$x_{\text{after}} = \sqrt{1-\beta_t}\;x_{\text{before}} + \sqrt{\beta_t}\;\epsilon,
-# \qquad \epsilon \sim \mathcal{N}(0, I).$$
+# $$x_{\text{after}} = \sqrt{1-\beta_t}\;x_{\text{before}} + \sqrt{\beta_t}\;\varepsilon,
+# \qquad \varepsilon \sim \mathcal{N}(0, I).$$
 #
 # - $\beta_t$, between 0 and 1, is the variance of the noise that step $t$ adds;
 # - $1-\beta_t$ is the share of the old variance that the step keeps;
-# - $\epsilon$ is standard normal noise, drawn anew at each step.
+# - $\varepsilon$ is standard normal noise, drawn anew at each step.
 #
 # Why shrink by $\sqrt{1-\beta_t}$? Without it the variance would grow with every step. With it,
 # data of variance 1 keeps variance $(1-\beta_t) \cdot 1 + \beta_t = 1$, and a network sees numbers
@@ -284,7 +284,8 @@ listen.sounds(
 #
 # - The squared cosine falls gently at both ends and evenly in the middle.
 # - $s$, 0.008 in the paper, is a small offset. Without it the curve is flat at $t = 0$, and the
-#   first steps add hardly any noise: less than the smallest difference between two grey values.
+#   first steps add hardly any noise: far less than the difference between two neighbouring grey
+#   values. With this $s$ the first step's noise is nearly as large as that difference.
 # - Dividing by $f(0)$ makes $\bar\alpha(0) = 1$: no time, no noise.
 
 # %% [markdown]
@@ -535,7 +536,7 @@ plots.schedule_slider(
 # %% [markdown]
 # ## A schedule without alpha: EDM's sigmas
 #
-# Karras et al. leave the data alone and only add noise: $x = x_0 + \sigma\,\epsilon$. The signal
+# Karras et al. leave the data alone and only add noise: $x = x_0 + \sigma\,\varepsilon$. The signal
 # has variance 1 and the noise $\sigma^2$, so $\lambda = -2\log\sigma$: another path through the
 # same log SNR. Their noise levels for sampling go from the largest to the smallest:
 #

@@ -38,8 +38,9 @@ from undiffuse import budget, data, listen, plots, schedules
 # quarter of a second, computed by the next cell. The schedule is the linear one of lesson 01.
 #
 # **Time counts from 0, as Python does.** `alpha_bar[0]` belongs to the state after the first step,
-# `alpha_bar[T - 1]` to the last. The clean data $x_0$ have had no step at all. (Papers call the
-# states $x_1, \dots, x_T$; our index $t$ is theirs minus one.)
+# `alpha_bar[T - 1]` to the last. The symbol $x_0$ always means the clean data, which have had no
+# step at all. (Papers call the states $x_1, \dots, x_T$; our index $t$ is theirs minus one. The
+# state after the first step, their $x_1$, is our $x_t$ at $t = 0$.)
 
 # %%
 RATE = 8000  # samples of sound a second
@@ -148,7 +149,7 @@ plots.show(
 # ## One small step
 #
 # One step of the forward process makes $x_t$ from $x_{t-1}$. It shrinks what is there a little, and
-# adds a little noise:
+# adds a little noise (the first one, $t = 0$, starts from the clean data):
 #
 # $$x_t = \sqrt{1 - \beta_t}\; x_{t-1} + \sqrt{\beta_t}\; \varepsilon,
 # \qquad \varepsilon \sim \mathcal N(0, I).$$
@@ -261,17 +262,17 @@ listen.sounds(
 # ## Any noise level in one jump
 #
 # Training needs $x_t$ at random $t$, millions of times. To walk there step by step would be slow.
-# Put two steps together and see what happens, with $\alpha_t = 1 - \beta_t$:
+# Put the first two steps together and see what happens, with $\alpha_t = 1 - \beta_t$:
 #
-# $$x_2 = \sqrt{\alpha_2}\,\big(\sqrt{\alpha_1}\, x_0 + \sqrt{\beta_1}\, \varepsilon_1\big)
-# + \sqrt{\beta_2}\, \varepsilon_2
-# = \sqrt{\alpha_1 \alpha_2}\, x_0
-# + \underbrace{\sqrt{\alpha_2 \beta_1}\, \varepsilon_1 + \sqrt{\beta_2}\, \varepsilon_2}_{
-# \text{variance } \alpha_2 (1 - \alpha_1) + 1 - \alpha_2 \;=\; 1 - \alpha_1 \alpha_2}.$$
+# $$x_1 = \sqrt{\alpha_1}\,\big(\sqrt{\alpha_0}\, x_0 + \sqrt{\beta_0}\, \varepsilon_0\big)
+# + \sqrt{\beta_1}\, \varepsilon_1
+# = \sqrt{\alpha_0 \alpha_1}\, x_0
+# + \underbrace{\sqrt{\alpha_1 \beta_0}\, \varepsilon_0 + \sqrt{\beta_1}\, \varepsilon_1}_{
+# \text{variance } \alpha_1 (1 - \alpha_0) + 1 - \alpha_1 \;=\; 1 - \alpha_0 \alpha_1}.$$
 #
 # The two noises are independent Gaussians, so their sum is one Gaussian, and its variance is one
 # minus the product of the $\alpha$. The same happens at each further step. With
-# $\bar\alpha_t = \alpha_1 \cdots \alpha_t$ (`alpha_bar`, lesson 01):
+# $\bar\alpha_t = \alpha_0 \cdots \alpha_t$ (`alpha_bar`, lesson 01):
 #
 # $$x_t = \sqrt{\bar\alpha_t}\; x_0 + \sqrt{1 - \bar\alpha_t}\; \varepsilon.$$
 #

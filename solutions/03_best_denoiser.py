@@ -22,8 +22,7 @@
 # - write the loss that trains every model of this course, and train a small network with it,
 # - say what a *perfect* training loss would give you, and why you do not want it.
 #
-# You need lesson 02 ($x_t$, $\alpha$, $\sigma$, the targets eps and *v*) and its primer on
-# Gaussians.
+# You need lesson 02 ($x_t$, $\bar\alpha_t$, the targets eps and *v*) and its primer on Gaussians.
 
 # %% tags=["setup"]
 import itertools
@@ -72,9 +71,11 @@ def new_net(generator: torch.Generator) -> sets2d.PointNet:
 # ## The best guess is a mean
 #
 # The process of lesson 02 makes $x_t = \alpha x_0 + \sigma\,\varepsilon$ from data $x_0$, with
-# $\varepsilon$ standard normal. $\alpha$ is what is left of the signal, $\sigma$ the deviation of
-# the noise. A denoiser $f$ sees $x_t$ (and knows $\alpha$ and $\sigma$) and guesses $x_0$. Its
-# loss is the mean squared error $\mathbb E\,|x_0 - f(x_t)|^2$.
+# $\varepsilon$ standard normal. $\alpha$ is the factor of the signal, $\sigma$ the deviation of the
+# noise: in lesson 02 they were $\sqrt{\bar\alpha_t}$ and $\sqrt{1 - \bar\alpha_t}$, here they may be
+# any two numbers. (This $\alpha$ is not the $\alpha_t = 1 - \beta_t$ of a single step.) A denoiser
+# $f$ sees $x_t$ (and knows $\alpha$ and $\sigma$) and guesses $x_0$. Its loss is the mean squared
+# error $\mathbb E\,|x_0 - f(x_t)|^2$.
 #
 # Many different $x_0$ could have led to the same $x_t$. Call their mean
 # $m(x_t) = \mathbb E[x_0 \mid x_t]$, the **posterior mean**. Then
@@ -266,8 +267,8 @@ check("03.2")
 # w = \operatorname{softmax}_n\!\left( -\frac{|x_t - \alpha y_n|^2}{2\sigma^2} \right).$$
 #
 # This is the **empirical denoiser**. No network can have a lower training loss. (Read it once more
-# as code: a softmax of similarities to $N$ stored items, used to average them. It is attention over
-# the training set.)
+# as code: a softmax of similarities to $N$ stored items, used to average them. It is attention, which
+# lesson 04 builds, over the training set.)
 
 # %% [markdown]
 # <!-- exercise 03.3 -->
@@ -1082,9 +1083,10 @@ plots.show(
 # |x_0 - \hat x_0|^2}_{\text{step } t}
 # + \underbrace{\mathrm{KL}\big(q(x_{T-1} \mid x_0)\,\|\,\mathcal N(0, 1)\big)}_{\text{prior}},$$
 #
-# on average over the noise. Again it is the squared error of $x_0$, with one more weight. The KL
-# divergence of two Gaussians of the same variance $s^2$ is the squared distance of their means
-# over $2 s^2$; with the posterior of 02.6 this gives the steps. The prior, summed over the
+# on average over the noise. Again it is the squared error of $x_0$, with one more weight. KL, the
+# *Kullback-Leibler divergence*, says how far one distribution is from another, and is 0 where they
+# are the same. For two Gaussians of the same variance $s^2$ it is the squared distance of their
+# means over $2 s^2$; with the posterior of 02.6 this gives the steps. The prior, summed over the
 # elements, is $\tfrac12 \sum (\bar\alpha\,x_0^2 - \bar\alpha - \ln(1 - \bar\alpha))$ with the last
 # $\bar\alpha$.
 #
@@ -1141,8 +1143,9 @@ def elbo_terms(
 check("03.9")
 
 # %% [markdown]
-# Gaussian data and the exact model let us see how tight the bound is: the true answer, the
-# entropy, is known. The more steps, the smaller the gap.
+# Gaussian data and the exact model let us see how tight the bound is. There the true answer is
+# known: the mean of $-\log_2 p(x_0)$, called the **entropy**, for each dimension. The more steps,
+# the smaller the gap.
 
 # %%
 g = torch.Generator().manual_seed(0)

@@ -1124,7 +1124,7 @@ for name, field in fields.items():
 # - **U-Net**: yours, with `Upsample`;
 # - **U-Net, transposed**: yours, with transposed convolutions (kernel 3, stride 2) on the way up;
 # - **U-Net, skips cut**: of the same size, but blocks on the way up get zeros in place of skips;
-# - **stack**: residual blocks at full size, one after the other, as drawn above;
+# - **stack**: residual blocks at full size, one after the other, `Stack` in the code above;
 # - **no convolutions**: fully connected layers with shortcuts.
 #
 # One mark needs no training: the best *linear* guess from the whole picture, as in the first

@@ -102,8 +102,8 @@ def seeded(seed: int) -> torch.Generator:
 #    And from 500 pictures of clothes? My guess:
 # 2. A model learns from 200 digits for a long time. Does its loss on other digits go up again? Does
 #    it copy its 200? Which comes first? My guess:
-# 3. In the last two thirds of a training run, by how many per cent does the loss still fall? And do
-#    you see it in the samples? My guess:
+# 3. When two fifths of a training run are over, by how many per cent does the loss still fall? And
+#    do you see it in the samples? My guess:
 # 4. You train for five minutes on this machine. How many of 100 drawn digits will be legible? My
 #    guess:
 # 5. Four models, the same in everything but their schedule: linear, cosine, sigmoid, straight. How
@@ -303,7 +303,8 @@ print(
 )  # fmt: skip
 
 # %% [markdown]
-# Two lines of code buy what else a larger batch would have to. `trainer.train` below does it so.
+# If the verdict holds for you too, two lines of code buy what otherwise takes larger batches.
+# `trainer.train` below does it so.
 #
 # ## The average of the weights
 #
@@ -343,8 +344,8 @@ plots.show(
 )
 
 # %% [markdown]
-# What does not need your thought is given: to load the average into a model, and to go into
-# checkpoints. Your class inherits it.
+# What needs no thought is given: loading the average into a model, and writing it into checkpoints
+# and reading it back. Your class inherits that.
 
 
 # %%
@@ -655,7 +656,10 @@ for rate in ("falling rate", "full rate"):
           + ", ".join(f"{r:.3f}" for r in ratios))  # fmt: skip
 
 # %% [markdown]
-# The loss is one thing. What it means for the samples, you will see under claim 12.
+# In runs as short as these the average may well lose: it still holds weights of a time when the
+# network knew less. Its place is in long runs, above all at a rate that stays high. (Karras et al.
+# 2024 measure how far back it should reach.) And the loss is one thing. What it means for the
+# samples, you will see under claim 12, where both kinds of weights are in the table.
 #
 # ## Stopped, and gone on to the bit
 #
@@ -1336,7 +1340,9 @@ c12 = shipped("C12", ("run", "weights", "step"), ("training loss", "FD"))
 
 # %% [markdown]
 # Over a whole run loss and FD both fall, so they go together: that much is true, and says little.
-# The question that matters in practice is which of two *good* models is better. There the loss is
+# Within one run the order mostly holds even where losses are close, as the shares in the verdict
+# say. The question that matters in practice is which of two *good* models is better that were
+# trained in different ways, by another schedule for instance. Look at that share: there the loss is
 # a poor guide, for reasons you know by now: it is dominated by levels where nobody could know more;
 # its floor is not 0 and not known; a model can lower it by knowing its images by heart; and errors
 # at levels that contribute little to the mean (fine strokes, the choice between two digits) can
@@ -1504,10 +1510,12 @@ if c7:
 # ## What to remember
 #
 # - A step: times, noise, loss, clear, backward, step. Stratified times make its loss less noisy.
-# - Train with the raw weights, sample from their average; warm up, then let the rate fall to 0.
+# - Train with the raw weights, and keep their average, which pays in long runs; warm up, then let
+#   the rate fall to 0.
 # - Validate with fixed noise, level by level. A resumed run must give the same bits, or something
 #   is missing.
-# - Losses that are far apart say which model is better; losses that are close do not. Draw samples.
+# - Within one run a lower loss mostly means better samples; between models that were trained in
+#   different ways it says little. Draw samples.
 # - A generative model draws what it was shown: augment only into images that could be data.
 #
 # **Where it goes next.** Lesson 06 takes the sampler apart that was borrowed here; lesson 07 steers

@@ -416,7 +416,7 @@ plots.show(
 # A sampler with guidance is a sampler with another noise prediction. What is new is the cost: two
 # predictions a step. They are questions about the same $x_t$, so they fit into one batch of twice
 # the size, and the network is called once. On a machine with free arithmetic units that takes
-# little longer than one call of the usual size; it never takes longer than two.
+# little longer than one call of the usual size; it hardly ever takes longer than two.
 #
 # Your function gets the solver's step as an argument, so that any solver will do. Here it is DDIM
 # between two times (lesson 06): from the noise follow the data, and from both the next $x$.
@@ -497,7 +497,7 @@ plots.show(
 # ### What it buys and what it costs
 #
 # Now the experiment on your first guess. For each scale and three seeds we compare samples with
-# real points of A, by five figures:
+# real points of A, by six figures:
 #
 # - **right class**: share of samples whose likeliest class is A. Real points of A do not reach 1
 #   either: where A and B overlap, some are likelier B.

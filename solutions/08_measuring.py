@@ -344,9 +344,9 @@ plots.show(
 # ## The floor, and why the count matters
 #
 # Real digits against other real digits: the distance should be 0. It is not. Means and covariances
-# of finitely many samples are off by chance, and FD is a square: chance always makes it larger,
-# never smaller. What real data get is the **floor**. No model can be expected below it, and a
-# figure means something only beside its floor.
+# of finitely many samples are off by chance, and FD is a square: where two sets agree, chance
+# can only make it larger, and where they differ it does so on average. What real data get is the
+# **floor**. No model can be expected below it, and a figure means something only beside its floor.
 #
 # The floor falls with the number of samples $n$, roughly as $1/n$. So does the excess of every
 # model: the same model looks better the more samples are drawn.
@@ -545,9 +545,10 @@ for n in counts[:4]:
     print(line)
 
 # %% [markdown]
-# FD of real digits falls with $n$; KID stays around 0, within its error, and around another value
-# for the noisy ones. So KID can be compared across counts. FD is still what most papers report.
-# The two agree most of the time, and share a blind spot, as you will see.
+# FD of real digits falls with $n$; KID stays near 0, and near another value for the noisy ones.
+# (The draws of a row share digits, so the printed errors are a little too small.) So KID can be
+# compared across counts. FD is still what most papers report. The two agree most of the time, and
+# share a blind spot, as you will see.
 
 # %% [markdown]
 # ## Two questions instead of one number
@@ -770,7 +771,8 @@ for size in (10, 40, 160):
     print(f"{size:4} values: in the interval {shares} (90 % wanted; seeds 0, 1, 2)")
 
 # %% [markdown]
-# With few skewed values the interval is too sure of itself; with more it comes near what it says.
+# With few skewed values the interval is too sure of itself; with more it comes nearer to what it
+# says.
 # Now on the measures. Each of the first two is a plain statistic of single samples. FD is not:
 
 # %%

@@ -84,8 +84,8 @@ def yours_or_the_courses(yours, theirs):
 #    times as large is the Fréchet distance of the first? My guess:
 # 2. What helps the first one more: altered copies of its 200 digits, or beginning from a network
 #    that knows clothes? My guess:
-# 3. Can a network of clothes be of any use for digits? Which of its parts, the early or the late
-#    ones? My guess:
+# 3. Can a network of clothes be of any use for digits? And need all of its weights learn on, or
+#    will small additions to them do? My guess:
 # 4. A model of 50 digits is trained on and on. What comes first: the loss on other digits turns up,
 #    or its samples become copies? My guess:
 
@@ -415,10 +415,11 @@ for patterns in (["down.*"], ["down.*", "mid.*"], ["conditioner.*"]):
 #
 # $$ W' = W + \frac{\alpha}{r}\, B A, \qquad B: (\text{out}, r), \quad A: (r, \text{rest}) . $$
 #
-# $BA$ has as many entries as $W$, but only $r\,(\text{out} + \text{rest})$ numbers to learn. With
-# $r = 4$ and 100 by 900 that is 4,000 in place of 90,000. For a convolution, $A$ is a convolution
-# of the same kernel to $r$ channels, `down`, and $B$ one of kernel 1 from these to the output,
-# `up`.
+# Here $\alpha$ is a number that says how much the change weighs, and no share of data as in a
+# schedule. $BA$ has as many entries as $W$, but only $r\,(\text{out} + \text{rest})$ numbers to
+# learn. With $r = 4$ and 100 by 900 that is 4,000 in place of 90,000. For a convolution, $A$ is a
+# convolution of the same kernel to $r$ channels, `down`, and $B$ one of kernel 1 from these to the
+# output, `up`.
 #
 # $B$ starts at zero and $A$ at random: the first output is that of $W$ alone, and there is a
 # gradient. When training is over, the change is **merged**: added to $W$. After that, drawing costs
@@ -694,8 +695,9 @@ for name in ("C4-drums", "C7-drums"):
 
 # %% [markdown]
 # **What would change it.** Clothes and digits have much in common: grey on black, one thing in the
-# middle, the same size. From photographs one would take less along. And all runs are equally long:
-# a longer run is in favour of those that overfit least.
+# middle, the same size. From photographs one would take less along. And the runs in these tables
+# are equally long: a longer run is in favour of those that overfit least. (Some were made longer;
+# `longer` in the file of C4-digits says what came of it.)
 
 # %% [markdown] tags=["remark"]
 # Which of your guesses were off? You have 200 recordings of a bird, and a network of drum hits.
@@ -708,11 +710,11 @@ for name in ("C4-drums", "C7-drums"):
 # - A generative model draws what it is shown. Tell it what you altered, and tell it zeros when it
 #   draws.
 # - Other pictures are worth something: their weights are a better beginning than random ones.
-# - LoRA learns a few per cent of the numbers, and costs nothing once it is merged.
+# - LoRA learns few numbers beside many that stay, and costs nothing once it is merged.
 # - Stop by unseen data and by copies, never by the training loss.
 #
-# **Where it goes next.** Lesson 10 makes drawing cheap. Lesson 11 needs all of this again: there
-# are a few hundred drum hits in all.
+# **Where it goes next.** Lesson 10 makes drawing cheap. Lesson 11 has little data again: a few
+# hundred drum hits in all, which are varied before a model learns from them.
 #
 # ## References
 #

@@ -338,9 +338,9 @@ check("10.7")
 #
 # **Quantisation** keeps weights as whole numbers of eight bits with a common factor. *Dynamic*
 # quantisation rounds what comes into a layer to eight bits as well, at each call, by its own range.
-# torch does this for linear layers. For convolutions, of which our network consists, its tables of
-# dynamic layers name none; a layer exists, and torch itself warns of its accuracy. Both are tried
-# here, on the same noisy digits.
+# torch does this for linear layers. But our network consists of convolutions. There is a dynamic
+# layer for these, too; torch leaves it out of what it replaces by itself, and warns of its accuracy.
+# Both are tried here, on the same noisy digits.
 
 # %%
 import warnings
@@ -476,13 +476,13 @@ plots.show(
 # that no training is needed for it:
 #
 # $$f(u, t) = c_\text{skip}(t)\, u + c_\text{out}(t)\, F(u, t), \qquad
-# c_\text{skip} = \frac{\sigma_\text{data}^2}{(t - \sigma_\text{min})^2 + \sigma_\text{data}^2},
-# \qquad c_\text{out} = \frac{\sigma_\text{data}\,(t - \sigma_\text{min})}
-# {\sqrt{\sigma_\text{data}^2 + t^2}}.$$
+# c_\text{skip} = \frac{\sigma_d^2}{(t - \sigma_\text{min})^2 + \sigma_d^2},
+# \qquad c_\text{out} = \frac{\sigma_d\,(t - \sigma_\text{min})}
+# {\sqrt{\sigma_d^2 + t^2}}.$$
 #
-# $F$ is the network, $t$ the noise level of $u = x_0 + t\,\varepsilon$ (06.9), $\sigma_\text{data}$
-# the deviation of the data. With $\sigma_\text{min} = 0$ and $\sigma_\text{data} = 1$ these are the
-# factors that turn a prediction of $v$ into one of $x_0$: a network that predicts $v$ is half a
+# $F$ is the network, $t$ the noise level of $u = x_0 + t\,\varepsilon$ (06.9), $\sigma_d$ the
+# deviation of the data. With $\sigma_\text{min} = 0$ and $\sigma_d = 1$ these are, but for a sign,
+# the factors that turn a prediction of $v$ into one of $x_0$: a network that predicts $v$ is half a
 # consistency model already.
 
 # %% [markdown]
@@ -690,7 +690,8 @@ check("10.3")
 #
 # One figure for both. Every setting is measured by the FD of its digits over the floor (lesson 08)
 # and by the CPU seconds of one digit. Your own machine first, with few samples: the teacher with
-# several solvers and calls, guided and not, and your students.
+# several solvers and calls, and your students. (The teacher is not guided here: it makes one
+# evaluation a call, as a student does.)
 
 # %% tags=["slow"]
 n, seeds = budget(full=300, small=20), (0, 1, 2)
@@ -851,7 +852,9 @@ result = record(
 # - Latents move the work to fewer numbers. What the codec loses stays lost.
 # - "Too expensive" is a point in a plane of quality and seconds. Say where on the front you are.
 #
-# **Where it goes next.** Lessons 11 and 12 take all of this to sound.
+# **Where it goes next.** Lessons 11 and 12 go on to sound. A clip has many more numbers than a
+# digit, so that the ways to fewer places come back there: patches, and a smaller picture of the
+# sound.
 #
 # ## References
 #

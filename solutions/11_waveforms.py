@@ -630,10 +630,9 @@ for n in (8192, 8191, 777):
 # four times the variance.
 #
 # **Simple diffusion** (Hoogeboom et al. 2023) draws the conclusion: move the whole schedule. With
-# $\lambda = \log \mathrm{SNR}$, a base of $n_0$ values along each of $D$ axes, and $n$ values in
-# fact,
+# a base of $n_0$ values along each of $D$ axes, and $n$ values in fact,
 #
-# $$\lambda' = \lambda + D \log \frac{n_0}{n} .$$
+# $$\log \mathrm{SNR}' = \log \mathrm{SNR} + D \log \frac{n_0}{n} .$$
 #
 # Sound has one axis. $n$ may be the number of samples of the same half second, or the rate: only
 # the ratio counts.
@@ -662,7 +661,7 @@ def shift_schedule(
 check("11.5")
 
 # %% [markdown]
-# A schedule that is moved is a schedule again: $\alpha$ and $\sigma$ follow from $\lambda$, as
+# A schedule that is moved is a schedule again: $\alpha$ and $\sigma$ follow from log SNR, as
 # $\alpha^2 + \sigma^2 = 1$. The base here is a digit, with 784 values in all: what the rule counts
 # is how many values show one thing, whatever the axes.
 

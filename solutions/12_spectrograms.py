@@ -1661,7 +1661,7 @@ else:
 #   transform](https://ieeexplore.ieee.org/document/1164317).
 # - Slaney 1998, [Auditory Toolbox](https://engineering.purdue.edu/~malcolm/interval/1998-010/): the
 #   mel scale used here; Stevens, Volkmann, Newman 1937 measured the first one.
-# - Kong et al. 2021, [DiffWave](https://arxiv.org/abs/2009.09761), and Chen et al. 2021,
+# - Kong et al. 2020, [DiffWave](https://arxiv.org/abs/2009.09761), and Chen et al. 2020,
 #   [WaveGrad](https://arxiv.org/abs/2009.00713): vocoders by diffusion.
 # - Lee et al. 2022, [PriorGrad](https://arxiv.org/abs/2106.06406), and Koizumi et al. 2022,
 #   [SpecGrad](https://arxiv.org/abs/2203.16749): noise shaped by the mel.

@@ -46,8 +46,8 @@ from undiffuse import budget, data, palette, plots, schedules
 # 1. A network has seen pilots, dark skin, and drawings in the style of noto, each with each other,
 #    but never all three at once. In how many of ten drawings will it get all three right? My guess:
 # 2. A prompt is empty. What does the network draw? My guess:
-# 3. Which could you leave out with the least harm: the order of the words, the words "in the style
-#    of", or the guidance? My guess:
+# 3. A drawing is steered away from the words "dark skin", and from nothing else. Will anything else
+#    in it change? My guess:
 # 4. A program without any network answers a prompt with the training picture whose prompt is most
 #    like it. How often would a judge call that right? My guess:
 
@@ -176,13 +176,14 @@ print("the longest of 400 prompts has", max(lengths), "words")
 # vector for each word, and one for the whole prompt: the mean over its words.
 #
 # With $H$ the rows of all words, one layer is what you know from 04.3, for words in place of
-# pixels:
+# pixels. New is the second half: a small network of two linear layers (`mlp`) that treats each
+# word by itself. Networks made of such layers are called *transformers* (Vaswani et al. 2017).
 #
 # $$H \leftarrow H + \operatorname{proj}\big(\operatorname{attention}(\operatorname{norm}_1 H)\big),
 # \qquad H \leftarrow H + \operatorname{mlp}(\operatorname{norm}_2 H).$$
 #
-# New is the **mask**: True where there is a word. Pads are no words. Nothing may look at them, and
-# they do not count in the mean. Else a prompt would mean something else in a longer row. The
+# And there is a **mask**: True where there is a word. Pads are no words. Nothing may look at them,
+# and they do not count in the mean. Else a prompt would mean something else in a longer row. The
 # prompt that matters most later is the empty one, all pads: it has to give zeros, not NaN.
 
 # %% [markdown]
@@ -255,8 +256,8 @@ check("13.2")
 #
 # $$h_p = \sum_{w} \operatorname{softmax}_w\!\left(\frac{q_p \cdot k_w}{\sqrt{d}}\right) v_w ,$$
 #
-# with $q_p$ the query of place $p$, $k_w$ and $v_w$ key and value of word $w$, and $d$ the channels
-# of a head. The shares of the *words* add up to one, for each place.
+# with $h_p$ what place $p$ gets to know, $q_p$ its query, $k_w$ and $v_w$ key and value of word $w$,
+# and $d$ the channels of a head. The shares of the *words* add up to one, for each place.
 
 # %% [markdown]
 # <!-- exercise 13.3 -->
@@ -605,15 +606,16 @@ plots.show(
 # Guidance goes along what a prompt adds to no prompt. Nothing keeps us from adding two such
 # directions, or from going along one of them backwards (Liu et al. 2022):
 #
-# $$\hat\varepsilon = \varepsilon_\varnothing + w_a (\varepsilon_a - \varepsilon_\varnothing)
-# + w_b (\varepsilon_b - \varepsilon_\varnothing).$$
+# $$\hat\varepsilon = \varepsilon_u + w_a (\varepsilon_a - \varepsilon_u)
+# + w_b (\varepsilon_b - \varepsilon_u),$$
 #
-# With $w_b$ below 0, $b$ is a *negative prompt*: what the drawing shall not be.
+# with $\varepsilon_u$, $\varepsilon_a$ and $\varepsilon_b$ the noise predicted without a prompt, with
+# prompt $a$ and with prompt $b$, and a scale $w$ for each prompt. With $w_b$ below 0, $b$ is a *negative prompt*: what the drawing shall not be.
 
 # %% [markdown]
 # <!-- exercise 13.5 -->
 #
-# Write it. Programs differ: many put $\varepsilon_b$ where $\varepsilon_\varnothing$ stood and have
+# Write it. Programs differ: many put $\varepsilon_b$ where $\varepsilon_u$ stood and have
 # no second scale. This course uses the formula above.
 
 
@@ -913,8 +915,8 @@ _ = record(
 )
 
 # %% [markdown]
-# What would change it? More styles or fewer: with two, a style is hard to tell from a role. A judge
-# that errs less. And a harder test: roles that are never drawn in one style at all, as the emoji's
+# What would change it? Fewer tones or styles in training: the fewer combinations a role was seen
+# in, the less tells its looks from theirs. A judge that errs less. And a harder test: roles that are never drawn in one style at all, as the emoji's
 # categories are.
 
 # %% [markdown] tags=["remark"]

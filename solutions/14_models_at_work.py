@@ -520,9 +520,12 @@ plots.show(
 # $$x_{t-1} \;\leftarrow\; x_{t-1} \;-\; \zeta\, \nabla_{x_t}
 # \big\lVert\, y - A(\hat x_0(x_t)) \,\big\rVert .$$
 #
-# Two things are easy to get wrong. The gradient is by $x_t$, *through the network*: it says how the
-# noisy picture has to change for the guess to fit. And it is the norm, not its square: its gradient
-# has the same size whether the misfit is large or small, so that one $\zeta$ serves for all levels.
+# Here $\zeta$ says how strongly, and $\nabla_{x_t}$ is the gradient by $x_t$. Two things are easy to
+# get wrong. The gradient is by $x_t$, *through the network*: it says how the noisy picture has to
+# change for the guess to fit. And it is the norm, not its square. What enters the network on the
+# way back has then the same size whether the misfit is large or small, so that one $\zeta$ serves
+# for all levels. (The paper's algorithm 1 writes the square, with a $\zeta$ that is divided by the
+# norm. That is the same but for a factor of 2.)
 
 # %% [markdown]
 # <!-- exercise 14.3 -->
@@ -1038,7 +1041,7 @@ for name in ("C9-digits", "C9-drums"):
 #   diffusion probabilistic models](https://arxiv.org/abs/2201.09865).
 # - Meng, He, Song, Song, Wu, Zhu, Ermon 2022, [SDEdit: guided image synthesis and editing with
 #   stochastic differential equations](https://arxiv.org/abs/2108.01073).
-# - Chung, Kim, Mccann, Klasky, Ye 2023, [Diffusion posterior sampling for general noisy inverse
+# - Chung, Kim, McCann, Klasky, Ye 2023, [Diffusion posterior sampling for general noisy inverse
 #   problems](https://arxiv.org/abs/2209.14687).
 # - Song, Vahdat, Mardani, Kautz 2023, [Pseudoinverse-guided diffusion models for inverse
 #   problems](https://openreview.net/forum?id=9_gsMA8MRKQ): how strong the steering should be.

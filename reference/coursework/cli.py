@@ -394,7 +394,7 @@ def build(
             continue
         if not force and not record and (kept := building.with_old_outputs(s)):
             building.write(s.solution_path, kept)
-            say(f"✓ {s.solution_path.name}: only texts changed, outputs kept")
+            say(f"✓ {s.solution_path.name}: no code changed, outputs kept")
             continue
         start = time.monotonic()
         try:

@@ -128,10 +128,16 @@ def _fingerprint(value: Any) -> bytes | None:
 
 @contextlib.contextmanager
 def fixed_global_seeds() -> Iterator[None]:
-    """Global random states set to 0 inside, and put back as they were outside."""
+    """Global random states set to 0 inside and gradients recorded, both put back outside.
+
+    Gradients too, since an answer may switch them off and forget it, and a time limit may strike
+    between the two ends of a ``no_grad``: the next case, and the notebook, would go without.
+    """
     import numpy as np
     import torch
 
+    recorded = torch.is_grad_enabled()
+    torch.set_grad_enabled(True)
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(0)
     np.random.seed(0)
@@ -145,6 +151,7 @@ def fixed_global_seeds() -> Iterator[None]:
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
+        torch.set_grad_enabled(recorded)
 
 
 @contextlib.contextmanager
@@ -224,10 +231,15 @@ def run_case(
     except MemoryError as error:
         return done("memory", error="MemoryError", message=str(error)[:500])
     except BaseException as error:
-        text = str(error)[:1000]
+        text = message_of(error)
         if "can't allocate memory" in text or "not enough memory" in text:
             return done("memory", error=type(error).__name__, message=text)
         return done("error", error=type(error).__name__, message=text, where=learner_line(error))
+
+
+def message_of(error: BaseException) -> str:
+    """An error's message without the colours of a terminal, and not without end."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", str(error))[:1000]
 
 
 def run_cases(
@@ -249,6 +261,8 @@ def run_cases(
             outcomes.append(Outcome("timeout", message=f"the check's {limit:g} s were used up"))
             continue
         outcomes.append(run_case(answer, names, case, module, left))
+        if outcomes[-1].status == "timeout":
+            outcomes[-1].message = f"no result after {limit:g} s, the time of the whole check"
         if left is not None:
             left -= outcomes[-1].seconds
     return outcomes
@@ -294,7 +308,7 @@ def execute(
             return {}, Outcome(
                 "error",
                 error=type(error).__name__,
-                message=str(error)[:1000],
+                message=message_of(error),
                 where=learner_line(error) or label,
             )
     return module.__dict__, None

@@ -176,8 +176,10 @@ def _compare_numbers(got: Any, expected: Any, tol: Tol, at: str) -> Finding | No
     atol = 1e-12 if tol.atol is None else tol.atol
     if abs(got - expected) <= atol * max(abs(expected), 1e-30) + rtol * abs(expected):
         return None
-    ratio = f", {got / expected:.4g} times as much" if expected and math.isfinite(got) else ""
-    return Finding("value", f"{got:.6g}{at}, where {expected:.6g} is wanted{ratio}")
+    times = f"{got / expected:.4g}" if expected and math.isfinite(got) else ""
+    ratio = f", {times} times as much" if times not in ("", "1") else ""
+    digits = 6 if f"{got:.6g}" != f"{expected:.6g}" else 12
+    return Finding("value", f"{got:.{digits}g}{at}, where {expected:.{digits}g} is wanted{ratio}")
 
 
 def _limits(expected: torch.Tensor, tol: Tol) -> tuple[float, float]:
@@ -253,9 +255,20 @@ def _pattern(g: torch.Tensor, e: torch.Tensor, rtol: float, atol: float, at: str
     if n > 2:
         if same(-g, e):
             return Finding("sign", f"the values{at} have the wrong sign, and are else right")
+        largest = float(e.abs().max())
+        error = float((g - e).abs().max())
+        if 0 < error < 1e-6 * largest:
+            return Finding(
+                "precision",
+                f"the values{at} are nearly right: off by up to {error / largest:.0e} of the "
+                "largest. Digits are lost, as where float32 is used on the way to float64",
+            )
         power = float((e * e).sum())
         c = float((g * e).sum()) / power if power else 0.0
         if c and abs(c - 1) > 1e-9 and same(g / c, e):
+            if f"{c:.5g}" == "1":
+                says = f"the values{at} are all off by {c - 1:+.1g} of themselves: was something"
+                return Finding("scaled", f"{says} rounded, to float32 say, on the way?")
             return Finding("scaled", f"the values{at} are {c:.5g} times what is wanted")
         d = float((g - e).mean())
         if d and same(g - d, e):
@@ -373,7 +386,10 @@ def diagnose(
     everywhere, the one that gives most of the failing results is named, with that said.
     """
     failing = [i for i, ok in enumerate(passed) if not ok]
+    # Right values (in another dtype, or with an input changed) speak for no mistake.
+    odd = [i for i in failing if not _same_values(got[i], expected[i], cases[i].tol)]
     best: tuple[int, Finding | None] = (0, None)
+    fits: list[tuple[set[int], Finding]] = []
     for name, says, detect, wrong in oracle.misconceptions(exercise, cases, seed):
         if detect is not None:
             if detect(got, expected, cases):
@@ -382,21 +398,41 @@ def diagnose(
         alike = [same_outcome(g, w, c.tol) for g, w, c in zip(got, wrong, cases)]
         if all(alike):
             return Finding("misconception", says, name)
-        hits = sum(
-            got[i].status == "ok" and _same_values(got[i], wrong[i], cases[i].tol) for i in failing
-        )
+        given = {
+            i
+            for i in odd
+            if got[i].status == "ok" and _same_values(got[i], wrong[i], cases[i].tol)
+        }
+        hits = len(given)
+        fits.append((given, Finding("misconception", says, name)))
         if hits > best[0]:
-            best = hits, Finding("misconception", says, name)
+            best = hits, fits[-1][1]
         elif hits == best[0]:
             best = hits, None
     hits, found = best
-    if found is None or 2 * hits <= len(failing):
-        return None
+    if found is None or 2 * hits <= len(odd):
+        return _of_one_group(cases, got, odd, fits)
     few = f"{hits} of the {len(failing)} cases that fail" if hits < len(failing) else "every case"
     if hits == len(failing) and len(failing) < len(cases):
         few = "every case that fails"
     found.says += f" (In {few}, your values are what this mistake gives.)"
     return found
+
+
+def _of_one_group(
+    cases: list[Case], got: list[Outcome], failing: list[int], fits: list[tuple[set[int], Finding]]
+) -> Finding | None:
+    """The only mistake that gives all failing results of a group: an exercise of two functions may
+    hold two mistakes. Groups whose results are a few numbers tell too little and are left out."""
+    for group in dict.fromkeys(cases[i].group for i in failing):
+        own = {i for i in failing if cases[i].group == group}
+        tensors = [got[i].value for i in own if isinstance(got[i].value, torch.Tensor)]
+        named = [found for given, found in fits if own <= given]
+        if len(tensors) < len(own) or min(x.numel() for x in tensors) < 4 or len(named) != 1:
+            continue
+        named[0].says += f' (In "{group}", your values are what this mistake gives.)'
+        return named[0]
+    return None
 
 
 def _same_values(a: Outcome, b: Outcome, tol: Tol) -> bool:

@@ -307,6 +307,27 @@ def test_outputs_are_kept_where_only_texts_change(built_copy):
     assert build.with_old_outputs(build.sources(built_copy)[0]) is None
 
 
+@pytest.mark.slow
+def test_outputs_are_kept_where_only_checks_change_and_the_answers_still_pass(built_copy):
+    before = json.loads(build.sources(built_copy)[0].solution_path.read_text(encoding="utf-8"))
+
+    def kept_after(path: str, *changes: tuple[str, str]) -> dict | None:
+        small_course.edit(built_copy.checks / path, *changes)
+        checks.load.cache_clear()
+        return build.with_old_outputs(build.sources(built_copy)[0])
+
+    kept = kept_after("answers/lesson_42.py", ("inverted", "upside-down"))
+    outputs = [[c.get("outputs") for c in tree["cells"]] for tree in (before, kept)]
+    assert outputs[0] == outputs[1] and any(outputs[0])
+    own = [tree["metadata"]["coursework"]["checks_version"] for tree in (before, kept)]
+    assert own[0] != own[1]
+    kept = kept_after("lesson_42.py", ("How much signal is left?", "How much is left?"))
+    (shown,) = [c for c in kept["cells"] if "check" in c["metadata"].get("tags", ())]
+    assert "42.1 How much is left?: passed" in shown["outputs"][0]["data"]["text/plain"]
+    wrong = ("return alpha_bar / (1 - alpha_bar)", "return alpha_bar / (2 - alpha_bar)")
+    assert kept_after("answers/lesson_42.py", wrong) is None
+
+
 def test_a_cell_that_fails_is_told(course):
     small_course.edit(small_course.source(course), ('check("42.1")', 'check("42.1"); 1 / 0'))
     with pytest.raises(build.BuildError, match="ZeroDivisionError"):

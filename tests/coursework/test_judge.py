@@ -1,5 +1,9 @@
 """Findings say what is wrong; misconceptions are named; points go by group."""
 
+import signal
+import time
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +51,22 @@ def test_a_single_wrong_element_is_found_and_placed():
     found = judge.compare(wrong, RANDOM)
     assert found is not None
     assert "[2, 1, 4]" in found.says or "number 2" in found.says
+
+
+def test_a_difference_too_small_to_show_is_still_told():
+    """No finding says "1 times what is wanted", or gives the same number twice."""
+    wanted = RANDOM.double()
+    said = judge.compare(wanted * (1 + 3e-8), wanted, Tol(1e-12, 1e-12)).says
+    assert "3e-08 of the largest" in said and "Digits are lost" in said
+    said = judge.compare(wanted * (1 + 3e-6), wanted, Tol(1e-12, 1e-12)).says
+    assert "+3e-06 of themselves" in said and "rounded" in said
+    said = judge.compare(1.0000002, 1.0, Tol(1e-9, 1e-9)).says
+    assert said == "1.0000002, where 1 is wanted"
+    assert "1.001 times as much" in judge.compare(1.001, 1.0).says
+
+
+def test_an_error_comes_without_colours():
+    assert harness.message_of(ValueError("\x1b[1mno\x1b[0m: " + "x" * 2000)) == "no: " + "x" * 996
 
 
 def test_errors_that_cancel_in_a_sum_are_found():
@@ -148,6 +168,93 @@ def test_misconceptions_are_named():
 def test_a_misconception_with_another_slip_is_still_named():
     found = run(lambda x: (x**2).double()).finding
     assert (found.kind, found.name) == ("misconception", "squared")
+
+
+def twice_and_thrice():
+    """An exercise of two functions, with a mistake for each."""
+    ex = Exercise(id="77.2", title="Two", names=("double", "triple"), hints=("Think.", "Multiply."),
+                  points={"double": 1, "triple": 1})  # fmt: skip
+
+    @ex.cases
+    def _(draw):
+        for name in ex.names:
+            yield Case(f"{name}, short", (draw.normal(4),), group=name, driver=f"call_{name}")
+            yield Case(f"{name}, long", (draw.normal(9),), group=name, driver=f"call_{name}")
+
+    answers = Answers("77.2")
+    right = {"double": lambda x: 2 * x, "triple": lambda x: 3 * x}
+    answers.reference_defines = right
+    says = {"double": "You square.", "triple": "You cube."}
+    wrong = {"double": lambda x: x**2, "triple": lambda x: x**3}
+    for name in ex.names:
+        answers.misconception(f"power in {name}", says[name], defines={**right, name: wrong[name]})
+    drivers = types.SimpleNamespace(
+        call_double=lambda answer, x: answer.double(x),
+        call_triple=lambda answer, x: answer.triple(x),
+    )
+    return Checks(Lesson("77"), {"77.2": ex}, {"77.2": answers}, drivers)
+
+
+@pytest.mark.parametrize(
+    "double, triple, name, where",
+    [
+        (lambda x: x**2, lambda x: x**3, "power in double", "double"),
+        (lambda x: x * 7 + x.abs(), lambda x: x**3, "power in triple", "triple"),
+        (lambda x: x * 7 + x.abs(), lambda x: x * 8 + x.abs(), "", ""),
+    ],
+)
+def test_two_mistakes_in_two_functions_are_named_by_group(double, triple, name, where):
+    checks = twice_and_thrice()
+    ex = checks.exercises["77.2"]
+    cases = ex.make_cases(0)
+    names = {"double": double, "triple": triple}
+    outcomes = harness.run_cases(names, ex.names, cases, checks.module)
+    found = judge.judge_exercise(ex, judge.LiveOracle(checks), cases, outcomes, 0).finding
+    assert found.name == name
+    assert (f'In "{where}"' in found.says) == bool(where)
+
+
+def test_an_answer_that_switches_gradients_off_changes_no_other_case():
+    seen = []
+
+    def double(x):
+        seen.append(torch.is_grad_enabled())
+        torch.set_grad_enabled(False)
+        return 2 * x
+
+    assert run(double).points == 3
+    assert seen == [True, True]
+    assert torch.is_grad_enabled()
+    with torch.no_grad():
+        assert run(lambda x: x + x).points == 3
+        assert not torch.is_grad_enabled()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no time limit without signals")
+def test_a_time_out_names_the_limit_of_the_check_not_what_was_left_of_it():
+    def double(x):
+        time.sleep(0.15 if x.ndim == 1 else 5)
+        return 2 * x
+
+    checks = make_exercise()
+    ex = checks.exercises["77.1"]
+    outcomes = harness.run_cases({"double": double}, ex.names, ex.make_cases(0), None, 0.4)
+    assert [o.status for o in outcomes] == ["ok", "timeout"]
+    assert outcomes[1].message == "no result after 0.4 s, the time of the whole check"
+
+
+def test_lost_digits_are_not_called_a_scale():
+    exact = RANDOM.double()
+    found = judge.compare((exact / 3).float().double(), exact / 3)
+    assert found.kind == "precision"
+    assert "1 times" not in found.says
+    assert kind(exact * (1 + 1e-5), exact) == "scaled"
+
+
+def test_right_values_of_another_dtype_are_named_after_no_misconception():
+    """The values are also those of "in-place", which an answer in another dtype is not."""
+    found = run(lambda x: (2 * x).double()).finding
+    assert (found.kind, found.name) == ("dtype", "")
 
 
 def test_in_place_change_alone_costs_points():

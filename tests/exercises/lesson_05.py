@@ -568,20 +568,22 @@ checkpoint = Exercise(
 
 
 class Sum:
-    """A stand-in for the averaged weights: their sum so far, and of how many."""
+    """A stand-in for the averaged weights, made like an EMA; in its sum the count weighs."""
 
     def __init__(self, model):
-        self.count, self.total = 0, flat(model.parameters())
+        self.decay, self.updates = 0.9, 0
+        self.shadow = {"total": flat(model.parameters())}
 
     def update(self, model):
-        self.count += 1
-        self.total += self.count * flat(model.parameters())
+        self.updates += 1
+        self.shadow["total"] += self.updates * flat(model.parameters())
 
     def state_dict(self):
-        return {"count": self.count, "total": self.total}
+        return {"decay": self.decay, "updates": self.updates, "shadow": self.shadow}
 
     def load_state_dict(self, state):
-        self.count, self.total = state["count"], state["total"].clone()
+        self.decay, self.updates = state["decay"], state["updates"]
+        self.shadow["total"].copy_(state["shadow"]["total"])
 
 
 class Training:
@@ -636,8 +638,8 @@ def stop_and_go_on(answer, seed, options, extra, as_path):
         "weights without the break": flat(straight.model.parameters()),
     }
     if second.average:
-        result["average"] = second.average.total
-        result["average without the break"] = straight.average.total
+        result["average"] = second.average.shadow["total"]
+        result["average without the break"] = straight.average.shadow["total"]
     return result
 
 
@@ -735,8 +737,9 @@ def _(case, got, expected):
     for key in ("weights", "average"):
         if key in got and not torch.equal(got[key], got[f"{key} without the break"]):
             gap = float((got[key] - got[f"{key} without the break"]).abs().max())
+            what = {"weights": "other weights", "average": "another average"}[key]
             return (
-                f"5 steps, a break and 5 steps end with another {key} than 10 steps: the largest "
+                f"5 steps, a break and 5 steps end with {what} than 10 steps: the largest "
                 f"difference is {gap:.2g}, and 0 is wanted"
             )
     return None

@@ -351,6 +351,15 @@ def which(answer, model, patterns):
             "learns": {name: p.requires_grad for name, p in model.named_parameters()}}  # fmt: skip
 
 
+def in_two_calls(answer, model, first, second, x):
+    """What the second call returns, and the BatchNorm's statistics after training mode is set."""
+    answer.freeze(model, first)
+    returned = answer.freeze(model, second)
+    model.train()
+    out = model(x)
+    return {"returned": returned, "out": out.detach(), "mean": norm_of(model).running_mean.clone()}
+
+
 def refused(answer, model, patterns):
     """Whether a pattern that matches nothing is an error, and which."""
     try:
@@ -415,6 +424,8 @@ def _(draw: Draw):
     yield Case("a BatchNorm that learns in part", (model(), ["1.weight"], x()), **more)
     yield Case("a BatchNorm within a block", (model(inside=True), ["1.*"], x()), **more)
     yield Case("a BatchNorm with nothing to learn", (model(affine=False), ["0.*"], x()), **more)
+    yield Case("a BatchNorm, in two calls", (model(), ["0.*", "1.weight"], "1.bias", x()),
+               **more | {"driver": in_two_calls})  # fmt: skip
     yield Case("another layer that is frozen", (model(gain=True), ["4.*"], x()), **more)
 
 
@@ -484,7 +495,7 @@ def beginning(answer, base, x, rank, alpha):
 
 def merging(answer, base, x, rank, alpha, seed, times):
     """Output before and after merging, and base's weight."""
-    module = answer.LoRAConv(base, rank, alpha)
+    module, held = answer.LoRAConv(base, rank, alpha), base.weight
     fill(module, seed)
     before = module(x).detach()
     for _ in range(times):
@@ -494,6 +505,7 @@ def merging(answer, base, x, rank, alpha, seed, times):
         "after": module(x).detach(),
         "base alone": module.base(x).detach(),
         "weight": module.base.weight.detach(),
+        "weight, as who held it sees it": held.detach(),
     }
 
 

@@ -165,6 +165,12 @@ def parameters_of(answer, channels, options):
     return {name: list(p.shape) for name, p in module.named_parameters()}
 
 
+def strides_of(answer, channels, options):
+    """Which of the two layers has the stride."""
+    module = answer.DepthwiseSeparable(*channels, **options)
+    return {name: list(getattr(module, name).stride) for name in ("depthwise", "pointwise")}
+
+
 @separable.cases
 def _(draw: Draw):
     def case(name, group, a, b, *shape, dtype="float32", **options):
@@ -182,6 +188,8 @@ def _(draw: Draw):
     a = draw.integers(3, 9)
     yield Case("of images", ((a, 2 * a), {"kernel": 5}), group="parameters", driver=parameters_of)
     yield Case("of sound", ((a, 3 * a), {"dims": 1}), group="parameters", driver=parameters_of)
+    yield Case("who has the stride", ((3, 4), {"stride": 2}), group="strides and sound",
+               driver=strides_of)  # fmt: skip
 
 
 # --- 10.3 ----------------------------------------------------------------------------------

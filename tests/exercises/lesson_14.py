@@ -17,7 +17,10 @@ LESSON = Lesson(
 
 
 class ToyStep:
-    """A sampler's step (DDIM) for data of variance v around 0, which counts its calls."""
+    """A sampler's step (DDIM) for data of variance v around 0, which counts its calls.
+
+    As in a network, each value hears of its neighbour, so that what stands there matters.
+    """
 
     def __init__(self, variance):
         self.variance, self.pairs = variance, []
@@ -28,7 +31,7 @@ class ToyStep:
         if sigma == 0:
             raise ValueError("a step begins at a level with noise, and sigma is 0 here")
         share = alpha * self.variance / (alpha**2 * self.variance + sigma**2)
-        x0 = share * x + 0.1 * torch.tanh(x)
+        x0 = share * x + 0.1 * torch.tanh(x) + 0.2 * torch.tanh(x.roll(1, -1))
         return alpha_then * x0 + sigma_then / sigma * (x - alpha * x0)
 
 
@@ -155,6 +158,11 @@ def _(draw: Draw):
     args = list(case("x", group, (2, 1, 3, 5), 6, 4).args)
     args[1] = (4 - draw.uniform(0.1, 0.3)) / 6
     yield Case("a little less than 4 of 6", tuple(args), group=group, driver=edit_and_count,
+               picture="none")  # fmt: skip
+    # Rounded up it would be one step more.
+    args = list(case("x", group, (2, 1, 4, 3), 5, 1).args)
+    args[1] = (1 + draw.uniform(0.1, 0.2)) / 5
+    yield Case("a little more than 1 of 5", tuple(args), group=group, driver=edit_and_count,
                picture="none")  # fmt: skip
     yield case("strength 0", "ends", (2, 1, 4, 4), 5, 0.0)
     yield case("strength 1", "ends", (2, 1, 4, 4), 5, 1.0)
@@ -368,7 +376,7 @@ def _(draw: Draw):
         return draw.integers(0, 4, n)
 
     def case(name, group, shape, tol, *, leak=(), real_leak=(), of_real=(), twice=(), far=(),
-             chain=False, alike=False):  # fmt: skip
+             spot=(), chain=False, alike=False):  # fmt: skip
         real, more, test = (draw.normal(n, *shape) for n in (5, 7, 4))
         y, y_more = labels(5), labels(7)
         for i, j in real_leak:
@@ -388,13 +396,20 @@ def _(draw: Draw):
             off = draw.normal(*shape)
             off = off / off.square().mean().sqrt() * tol
             more[1], more[2] = test[0] + 0.7 * off, test[0] + 1.5 * off
+            real[3], more[5] = test[1] - 0.7 * off, test[1] - 1.5 * off
+        for i, j in spot:  # all of the difference in one value: large squared, small on average
+            more[i] = test[j]
+            more[i].view(-1)[draw.integers(0, more[i].numel())] += (
+                1.9 * tol * test[j].numel() ** 0.5
+            )
         return Case(name, ((real, y), (more, y_more), test, tol), group=group, picture="none")
 
     tol = draw.uniform(0.05, 0.08)
     group = "no leak"
     yield case("copies of test images", group, (1, 5, 5), tol, leak=((1, 0), (4, 3)))
     yield case("a real one is in the test", group, (1, 4, 6), tol, real_leak=((2, 1),))
-    yield case("close is not the same", group, (1, 30), tol, leak=((0, 2),), far=((3, 1),))
+    yield case("close is not the same", group, (1, 30), tol, leak=((0, 2),), far=((3, 1),),
+               spot=((5, 3),))  # fmt: skip
     group = "no duplicates"
     yield case("copies of real ones", group, (1, 5, 5), tol, of_real=((3, 1), (5, 4)))
     yield case("drawn twice and thrice", group, (2, 16), tol, twice=((4, 1), (6, 1)))

@@ -307,6 +307,26 @@ def variance_preserving_corrupt(x, amount, noise):
 
 
 @a_preserving.misconception(
+    "one-minus-root",
+    "You give x the factor 1 minus the root of amount. The *squares* of the two factors have to "
+    "add up to 1, and these two add up to 1 themselves: subtract first, then take the root.",
+)
+def variance_preserving_corrupt(x, amount, noise):
+    amount = amount.reshape(-1, *[1] * (x.ndim - 1))
+    return (1 - amount.sqrt()) * x + amount.sqrt() * noise
+
+
+@a_preserving.misconception(
+    "squares",
+    "You square the amounts. The variance squares the factors by itself: a factor is to be such "
+    "that its square is the share.",
+)
+def variance_preserving_corrupt(x, amount, noise):
+    amount = amount.reshape(-1, *[1] * (x.ndim - 1))
+    return (1 - amount) ** 2 * x + amount**2 * noise
+
+
+@a_preserving.misconception(
     "root-on-the-noise-only",
     "You take the root for the noise and not for x. Then x brings (1 - amount) squared in place "
     "of 1 - amount, and the variance sags in between.",

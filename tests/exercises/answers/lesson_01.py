@@ -389,6 +389,49 @@ def cosine_alpha_bar(t, s=0.008):
 
 
 @a_cosine.misconception(
+    "divided-by-first",
+    "You divide by the first of the values that you were given, so alpha_bar at one time depends "
+    "on which other times were asked for. Divide by f at t = 0, whether t holds a 0 or not.",
+)
+def cosine_alpha_bar(t, s=0.008):
+    t = torch.as_tensor(t)
+    f = torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2
+    return f / f.reshape(-1)[0]
+
+
+@a_cosine.misconception(
+    "divided-by-the-cosine",
+    "You divide by a cosine that is not squared. f(0) is a squared cosine, as f(t) is; with the "
+    "default s the difference is small, and alpha_bar(0) is not quite 1.",
+)
+def cosine_alpha_bar(t, s=0.008):
+    t = torch.as_tensor(t)
+    f = torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2
+    return f / math.cos(s / (1 + s) * math.pi / 2)
+
+
+@a_cosine.misconception(
+    "time-reversed",
+    "Your curve runs the other way: 0 at t = 0 and 1 at t = 1. Time 0 is clean data, all of which "
+    "is left.",
+)
+def cosine_alpha_bar(t, s=0.008):
+    t = 1 - torch.as_tensor(t)
+    f = torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2
+    return f / math.cos(s / (1 + s) * math.pi / 2) ** 2
+
+
+@a_cosine.misconception(
+    "t-taken-for-a-step",
+    "You divide t by 1000, as if it counted steps. t lies between 0 and 1 already.",
+)
+def cosine_alpha_bar(t, s=0.008):
+    t = torch.as_tensor(t) / 1000
+    f = torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2
+    return f / math.cos(s / (1 + s) * math.pi / 2) ** 2
+
+
+@a_cosine.misconception(
     "noise-share",
     "You return 1 - alpha_bar: 0 at t = 0, rising to 1. That is the variance of the noise; what "
     "is left of the data is wanted.",
@@ -491,6 +534,17 @@ def betas_from_alpha_bar(alpha_bar, T, max_beta=0.999):
 def betas_from_alpha_bar(alpha_bar, T, max_beta=0.999):
     left = alpha_bar(torch.linspace(0, 1, T))
     return (1 - left[1:] / left[:-1]).clamp(max=max_beta)
+
+
+@a_betas_from.misconception(
+    "T-times-and-a-1",
+    "You ask for alpha_bar at T times from 0 to 1 and put a 1 in front. Your first beta compares "
+    "time 0 with itself, and the other steps are 1 / (T - 1) long. T steps of 1 / T need T + 1 "
+    "times.",
+)
+def betas_from_alpha_bar(alpha_bar, T, max_beta=0.999):
+    kept = alpha_bar(torch.linspace(0, 1, T))
+    return (1 - kept / torch.cat([torch.ones(1), kept[:-1]])).clamp(max=max_beta)
 
 
 @a_betas_from.misconception(
@@ -1091,6 +1145,18 @@ def rescale_zero_terminal_snr(betas):
     root = torch.cumprod(1 - betas, dim=0).sqrt()
     alpha_bar = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
     return torch.cat([alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1]])
+
+
+@a_rescale.misconception(
+    "cut-off",
+    "You cut the betas off below 1, as 01.4 does. Here the last one has to be 1: with 0.999 a "
+    "trace of the data would be left at the end, and that is what the repair is for.",
+)
+def rescale_zero_terminal_snr(betas):
+    root = torch.cumprod(1 - betas, dim=0).sqrt()
+    alpha_bar = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
+    kept = torch.cat([alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1]])
+    return (1 - kept).clamp(max=0.999)
 
 
 @a_rescale.misconception(

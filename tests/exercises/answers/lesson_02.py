@@ -53,6 +53,17 @@ def q_step(x_prev, beta, noise):
 
 
 @a_q_step.misconception(
+    "one-minus-root",
+    "x_prev is scaled by 1 minus the root of beta. The two squared factors have to add up to 1; "
+    "which order of root and difference does that?",
+)
+def q_step(x_prev, beta, noise):
+    beta = torch.as_tensor(beta, dtype=x_prev.dtype)
+    beta = beta.reshape(-1, *[1] * (x_prev.ndim - 1))
+    return (1 - beta.sqrt()) * x_prev + beta.sqrt() * noise
+
+
+@a_q_step.misconception(
     "beta-as-deviation",
     "You treat beta as the standard deviation of the noise, and fit the other factor to that. beta "
     "is its variance.",
@@ -267,6 +278,16 @@ def q_sample(x0, t, alpha_bar, noise):
 
 
 @a_q_sample.misconception(
+    "time-reversed",
+    "You count t from the end of the schedule: small t get the most noise. alpha_bar[0] belongs to "
+    "the first step, which adds the least.",
+)
+def q_sample(x0, t, alpha_bar, noise):
+    ab = alpha_bar[len(alpha_bar) - 1 - t].to(x0.dtype).reshape(-1, *[1] * (x0.ndim - 1))
+    return ab.sqrt() * x0 + (1 - ab).sqrt() * noise
+
+
+@a_q_sample.misconception(
     "last-axis",
     "alpha_bar[t] of shape (B,) is multiplied as it is. torch lines shapes up from the last axis, "
     "so every column gets a noise level of its own, not every sample; where the sizes differ it "
@@ -456,6 +477,26 @@ def x0_from_eps(x_t, t, alpha_bar, eps):
 def x0_from_eps(x_t, t, alpha_bar, eps):
     ab = alpha_bar[t].to(x_t.dtype).reshape(-1, *[1] * (x_t.ndim - 1))
     return x_t / ab.sqrt() - (1 - ab).sqrt() * eps
+
+
+@a_x0_from_eps.misconception(
+    "only-noise-divided",
+    "Only the noise is divided, x_t is not: a pair of brackets is missing. The division belongs to "
+    "the whole difference.",
+)
+def x0_from_eps(x_t, t, alpha_bar, eps):
+    ab = alpha_bar[t].to(x_t.dtype).reshape(-1, *[1] * (x_t.ndim - 1))
+    return x_t - (1 - ab).sqrt() * eps / ab.sqrt()
+
+
+@a_x0_from_eps.misconception(
+    "noise-at-full-size",
+    "You subtract eps as it is. In x_t it stands with a factor, the root of 1 - alpha_bar: only "
+    "that much of it went in, and only that much can be taken out.",
+)
+def x0_from_eps(x_t, t, alpha_bar, eps):
+    ab = alpha_bar[t].to(x_t.dtype).reshape(-1, *[1] * (x_t.ndim - 1))
+    return (x_t - eps) / ab.sqrt()
 
 
 @a_x0_from_eps.misconception(

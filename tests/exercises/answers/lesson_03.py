@@ -116,6 +116,78 @@ def gaussian_denoiser(x_t, alpha, sigma, mean, var):
 
 
 @gaussian.misconception(
+    "alpha forgotten in the covariance",
+    "Your gain has var over Var(x_t). Above the line belongs Cov(x0, x_t), and x_t holds alpha x0, "
+    "not x0: how does that change the covariance with x0?",
+)
+def gaussian_denoiser(x_t, alpha, sigma, mean, var):
+    shape = (-1,) + (1,) * (x_t.ndim - 1)
+    alpha = torch.as_tensor(alpha, dtype=x_t.dtype).reshape(shape)
+    sigma = torch.as_tensor(sigma, dtype=x_t.dtype).reshape(shape)
+    return mean + var / (alpha**2 * var + sigma**2) * (x_t - alpha * mean)
+
+
+@gaussian.misconception(
+    "alpha not squared",
+    "In Var(x_t) you scale var by alpha. A factor is squared in a variance.",
+)
+def gaussian_denoiser(x_t, alpha, sigma, mean, var):
+    shape = (-1,) + (1,) * (x_t.ndim - 1)
+    alpha = torch.as_tensor(alpha, dtype=x_t.dtype).reshape(shape)
+    sigma = torch.as_tensor(sigma, dtype=x_t.dtype).reshape(shape)
+    return mean + alpha * var / (alpha * var + sigma**2) * (x_t - alpha * mean)
+
+
+@gaussian.misconception(
+    "sigma taken from alpha",
+    "You put 1 - alpha^2 in place of sigma^2. That holds for schedules that keep the variance; "
+    "here sigma is given, and need not fit alpha.",
+)
+def gaussian_denoiser(x_t, alpha, sigma, mean, var):
+    shape = (-1,) + (1,) * (x_t.ndim - 1)
+    alpha = torch.as_tensor(alpha, dtype=x_t.dtype).reshape(shape)
+    sigma = torch.as_tensor(sigma, dtype=x_t.dtype).reshape(shape)
+    return mean + alpha * var / (alpha**2 * var + 1 - alpha**2) * (x_t - alpha * mean)
+
+
+@gaussian.misconception(
+    "noise share as gain",
+    "Your gain is the share of the noise in Var(x_t): you would follow x_t the more, the noisier "
+    "it is. The guess moves by the part of the surprise that is signal.",
+)
+def gaussian_denoiser(x_t, alpha, sigma, mean, var):
+    shape = (-1,) + (1,) * (x_t.ndim - 1)
+    alpha = torch.as_tensor(alpha, dtype=x_t.dtype).reshape(shape)
+    sigma = torch.as_tensor(sigma, dtype=x_t.dtype).reshape(shape)
+    return mean + sigma**2 / (alpha**2 * var + sigma**2) * (x_t - alpha * mean)
+
+
+@gaussian.misconception(
+    "noise not divided along",
+    "You divide x_t by alpha and go on as if its noise still had the deviation sigma. The noise "
+    "is divided, too: in x_t / alpha it has another deviation.",
+)
+def gaussian_denoiser(x_t, alpha, sigma, mean, var):
+    shape = (-1,) + (1,) * (x_t.ndim - 1)
+    alpha = torch.as_tensor(alpha, dtype=x_t.dtype).reshape(shape)
+    sigma = torch.as_tensor(sigma, dtype=x_t.dtype).reshape(shape)
+    return mean + var / (var + sigma**2) * (x_t / alpha - mean)
+
+
+@gaussian.misconception(
+    "starts at the scaled mean",
+    "You start from alpha times the mean. That is what you expected to *see*; what you guess is "
+    "x0, and before anything is seen the best guess of x0 is its mean.",
+)
+def gaussian_denoiser(x_t, alpha, sigma, mean, var):
+    shape = (-1,) + (1,) * (x_t.ndim - 1)
+    alpha = torch.as_tensor(alpha, dtype=x_t.dtype).reshape(shape)
+    sigma = torch.as_tensor(sigma, dtype=x_t.dtype).reshape(shape)
+    gain = alpha * var / (alpha**2 * var + sigma**2)
+    return alpha * mean + gain * (x_t - alpha * mean)
+
+
+@gaussian.misconception(
     "mean not scaled",
     "Your gain is right, but the surprise is measured from `mean`. What did you expect to see "
     "before you saw x_t? The process scales x0 by alpha.",
@@ -294,6 +366,57 @@ def mixture_denoiser(x_t, alpha, sigma, means, variances, weights):
     surprise = x_t[:, None, :] - alpha[:, :, None] * means
     log_density = -0.5 * (surprise**2).sum(-1) / total - 0.5 * torch.log(total)
     share = torch.softmax(torch.log(weights) + log_density, dim=1)
+    posterior = means + (alpha * variances / total)[:, :, None] * surprise
+    return (share[:, :, None] * posterior).sum(1)
+
+
+@mixture.misconception(
+    "normaliser squared",
+    "Your normaliser is total to the power -D. In the density stands the deviation to the power "
+    "-D, so the variance has only half of that exponent.",
+)
+def mixture_denoiser(x_t, alpha, sigma, means, variances, weights):
+    alpha = torch.as_tensor(alpha, dtype=x_t.dtype).reshape(-1, 1)
+    sigma = torch.as_tensor(sigma, dtype=x_t.dtype).reshape(-1, 1)
+    total = alpha**2 * variances + sigma**2
+    surprise = x_t[:, None, :] - alpha[:, :, None] * means
+    log_density = -0.5 * (surprise**2).sum(-1) / total
+    log_density = log_density - x_t.shape[1] * torch.log(total)
+    share = torch.softmax(torch.log(weights) + log_density, dim=1)
+    posterior = means + (alpha * variances / total)[:, :, None] * surprise
+    return (share[:, :, None] * posterior).sum(1)
+
+
+@mixture.misconception(
+    "means not scaled in the densities",
+    "Your densities measure from the means themselves. At this noise level component k lies around "
+    "alpha means[k], as it does in your posterior means.",
+)
+def mixture_denoiser(x_t, alpha, sigma, means, variances, weights):
+    alpha = torch.as_tensor(alpha, dtype=x_t.dtype).reshape(-1, 1)
+    sigma = torch.as_tensor(sigma, dtype=x_t.dtype).reshape(-1, 1)
+    total = alpha**2 * variances + sigma**2
+    surprise = x_t[:, None, :] - alpha[:, :, None] * means
+    log_density = -0.5 * ((x_t[:, None, :] - means) ** 2).sum(-1) / total
+    log_density = log_density - 0.5 * x_t.shape[1] * torch.log(total)
+    share = torch.softmax(torch.log(weights) + log_density, dim=1)
+    posterior = means + (alpha * variances / total)[:, :, None] * surprise
+    return (share[:, :, None] * posterior).sum(1)
+
+
+@mixture.misconception(
+    "responsibilities over the samples",
+    "Your softmax runs over the samples of the batch. Each sample is shared out among the "
+    "components: its responsibilities have to sum to one over k.",
+)
+def mixture_denoiser(x_t, alpha, sigma, means, variances, weights):
+    alpha = torch.as_tensor(alpha, dtype=x_t.dtype).reshape(-1, 1)
+    sigma = torch.as_tensor(sigma, dtype=x_t.dtype).reshape(-1, 1)
+    total = alpha**2 * variances + sigma**2
+    surprise = x_t[:, None, :] - alpha[:, :, None] * means
+    log_density = -0.5 * (surprise**2).sum(-1) / total
+    log_density = log_density - 0.5 * x_t.shape[1] * torch.log(total)
+    share = torch.softmax(torch.log(weights) + log_density, dim=0)
     posterior = means + (alpha * variances / total)[:, :, None] * surprise
     return (share[:, :, None] * posterior).sum(1)
 
@@ -516,6 +639,20 @@ def empirical_denoiser(x_t, alpha, sigma, data):
     sigma = torch.as_tensor(sigma, dtype=x.dtype).reshape(-1, 1)
     square = ((x[:, None] - alpha[:, :, None] * points) ** 2).mean(-1)
     return (torch.softmax(-square / (2 * sigma**2), dim=1) @ points).reshape(x_t.shape)
+
+
+@empirical.misconception(
+    "far points count most",
+    "The exponent has lost its minus: the furthest point gets the largest weight. Near points are "
+    "the probable ones.",
+)
+def empirical_denoiser(x_t, alpha, sigma, data):
+    x, points = x_t.flatten(1).double(), data.flatten(1).double()
+    alpha = torch.as_tensor(alpha, dtype=x.dtype).reshape(-1, 1)
+    sigma = torch.as_tensor(sigma, dtype=x.dtype).reshape(-1, 1)
+    square = (torch.cdist(x / alpha, points) * alpha) ** 2
+    weights = torch.softmax(square / (2 * sigma**2), dim=1)
+    return (weights @ points).reshape(x_t.shape).to(x_t.dtype)
 
 
 @empirical.misconception(
@@ -874,6 +1011,24 @@ loss.misconception(
     "You average the absolute error. Its best answer is a median; the theory of this lesson, and "
     "the samplers built on it, need the mean, which squared error gives.",
     defines=wrong_loss(reduce="(out - target).abs().mean()"),
+)
+loss.misconception(
+    "own noise",
+    "You draw noise of your own and leave the argument unused. Use the noise you are given: the "
+    "caller decides what is drawn, so that a run can be repeated.",
+    defines=wrong_loss(forward="alpha * x0 + sigma * (noise := torch.randn_like(x0))"),
+)
+loss.misconception(
+    "half the error",
+    "Your loss is half of what is asked for. Textbooks like a factor of one half, because it "
+    "cancels in the derivative; the simple loss has none.",
+    defines=wrong_loss(reduce="((out - target) ** 2).mean() / 2"),
+)
+loss.misconception(
+    "a number",
+    "You return a plain number (.item() or float()). It has lost the graph that leads to the "
+    "weights, and backward() cannot be called on it: return the tensor.",
+    defines=wrong_loss(reduce="((out - target) ** 2).mean().item()"),
 )
 loss.misconception(
     "shows the model x0",
@@ -1330,6 +1485,22 @@ edm.misconception(
     defines=wrong_edm(out="sigma * sigma_data / total"),
 )
 edm.misconception(
+    "c_out is sigma",
+    "Your c_out is sigma, the deviation of what is left if x passes whole. c_skip takes part of x "
+    "away where the noise is strong, and what is left then has deviation sigma_data at most.",
+    defines=wrong_edm(out="sigma"),
+)
+edm.misconception(
+    "c_out and c_in exchanged",
+    "Your second and third factors have changed places. The order is c_skip, c_out, c_in, c_noise.",
+    defines=wrong_edm(out="1 / total.sqrt()", into="sigma * sigma_data / total.sqrt()"),
+)
+edm.misconception(
+    "c_skip without squares",
+    "Your c_skip compares deviations. The gain of 03.1 compares variances: both are squared.",
+    defines=wrong_edm(skip="sigma_data / (sigma + sigma_data)"),
+)
+edm.misconception(
     "decimal logarithm",
     "Your c_noise uses the logarithm to base 10. Table 1 writes ln, the natural one.",
     defines=wrong_edm(noise="sigma.log10() / 4"),
@@ -1446,6 +1617,7 @@ def wrong_elbo(
     reduce="mean()",
     source="generator=generator",
     time="t / (T - 1)",
+    steps="range(T)",
 ):
     """elbo_terms with some of its lines replaced."""
     text = f"""
@@ -1455,7 +1627,7 @@ def elbo_terms(x0, model, betas, generator):
     snr = alpha_bar / (1 - alpha_bar)
     T, dims = len(betas), x0[0].numel()
     terms = torch.zeros(T + 1, dtype=torch.float64)
-    for t in range(T):
+    for t in {steps}:
         noise = torch.randn(x0.shape, {source}, dtype=x0.dtype)
         x_t = alpha_bar[t].sqrt().to(x0.dtype) * x0 + (1 - alpha_bar[t]).sqrt().to(x0.dtype) * noise
         time = torch.full((len(x0),), {time}, dtype=x0.dtype)
@@ -1474,6 +1646,18 @@ def elbo_terms(x0, model, betas, generator):
     return {"elbo_terms": names["elbo_terms"]}
 
 
+elbo.misconception(
+    "averaged over the elements twice",
+    "You average the squared error over the elements of a sample and divide by their number once "
+    "more. Sum over the elements, or leave the division out.",
+    defines=wrong_elbo(unit="terms / (dims**2 * math.log(2))"),
+)
+elbo.misconception(
+    "noise drawn from the last step on",
+    "Your noise is drawn for t = T - 1 first. Asked for is t = 0 first: with the same generator, "
+    "each step then gets other noise than the check expects.",
+    defines=wrong_elbo(steps="reversed(range(T))"),
+)
 elbo.misconception(
     "nats",
     "Your terms are in nats. Natural logarithms measure in nats; one bit is ln 2 of them.",

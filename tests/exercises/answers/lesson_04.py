@@ -115,6 +115,15 @@ def timestep_embedding(t, dim, max_period=10000.0):
 
 
 @a_embedding.misconception(
+    "time-multiplied",
+    "You multiply t by 1000 first. That is for the network to do, whose times lie between 0 and 1; "
+    "here t is used as it comes.",
+)
+def timestep_embedding(t, dim, max_period=10000.0):
+    return _columns(_angles(1000 * t, dim // 2, max_period), dim)
+
+
+@a_embedding.misconception(
     "last-is-max-period",
     "Your slowest frequency is exactly 1 / max_period: you divide the exponent by one less than "
     "the number of frequencies. (Some libraries do.) Asked for is a division by dim // 2.",
@@ -855,6 +864,34 @@ class SelfAttention2d(SelfAttention2d):
         q, k, v = qkv.permute(1, 0, 3, 4, 2)
         h = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(dim=-1) @ v
         return x + self.proj(h.permute(0, 3, 1, 2).reshape(x.shape))
+
+
+@a_attention.misconception(
+    "keys-and-values-exchanged",
+    "The second third of the channels are the keys and the last third are the values. Yours are "
+    "the other way round.",
+)
+class SelfAttention2d(SelfAttention2d):
+    def forward(self, x):
+        b, c = x.shape[:2]
+        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, -1)
+        q, v, k = qkv.transpose(-1, -2).unbind(dim=1)
+        h = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(dim=-1) @ v
+        return _back(self, x, h)
+
+
+@a_attention.misconception(
+    "heads-mixed-on-the-way-in",
+    "You split the channels as (C / heads, heads) on the way in, and put them side by side head by "
+    "head on the way back. A head has channels that lie side by side in both: (heads, C / heads).",
+)
+class SelfAttention2d(SelfAttention2d):
+    def forward(self, x):
+        b, c = x.shape[:2]
+        qkv = self.qkv(self.norm(x)).reshape(b, 3, c // self.heads, self.heads, -1)
+        q, k, v = qkv.permute(1, 0, 3, 4, 2)
+        h = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(dim=-1) @ v
+        return _back(self, x, h)
 
 
 @a_attention.misconception(

@@ -163,6 +163,48 @@ def sample_timesteps(batch, T, generator=None, stratified=False):
     return t[torch.randperm(batch, generator=generator)]
 
 
+def _parts_of_whole_width(got, expected, cases):
+    """A ``detect``: time i of a batch of 4 in 10 steps is 2 i or 2 i + 1, and never above 7."""
+    for outcome, case in zip(got, cases):
+        batch, T, *_ = case.args
+        if case.group != "stratified" or batch == 1 or not T % batch or batch > T:
+            continue
+        times = outcome.value.get("times") if isinstance(outcome.value, dict) else None
+        if not isinstance(times, torch.Tensor) or times.dtype != torch.int64:
+            return False
+        part = times.sort(1).values // (T // batch)
+        return len(times.unique()) == T // batch * batch and bool(
+            (part == torch.arange(batch)).all()
+        )
+    return False
+
+
+@a_times.misconception(
+    "parts-of-whole-width",
+    "Your parts are T // batch wide. Where batch does not divide T, they end too early: the last "
+    "times never come. A part is T / batch wide, a fraction; round down only at the end.",
+    detect=_parts_of_whole_width,
+)
+def sample_timesteps(batch, T, generator=None, stratified=False):
+    if not stratified:
+        return torch.randint(T, (batch,), generator=generator)
+    place = torch.rand(batch, generator=generator, dtype=torch.float64)
+    t = ((torch.arange(batch) + place) * (T // batch)).long()
+    return t[torch.randperm(batch, generator=generator)]
+
+
+@a_times.misconception(
+    "always-in-the-middle",
+    "Each time stands in the middle of its part. Then most levels between are never trained: the "
+    "place within the part is to be drawn.",
+)
+def sample_timesteps(batch, T, generator=None, stratified=False):
+    if not stratified:
+        return torch.randint(T, (batch,), generator=generator)
+    t = ((torch.arange(batch) + 0.5) / batch * T).long()
+    return t[torch.randperm(batch, generator=generator)]
+
+
 @a_times.alternative("from-rand")
 def sample_timesteps(batch, T, generator=None, stratified=False):
     u = torch.rand(batch, generator=generator, dtype=torch.float64)
@@ -328,6 +370,34 @@ def train_step(model, optimizer, x0, alpha_bar, generator=None, cond=None, predi
 def train_step(model, optimizer, x0, alpha_bar, generator=None, cond=None, prediction="eps"):
     model.train()
     loss = _loss(model, x0, alpha_bar, generator, cond, "eps")
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+@a_step.misconception(
+    "labels-and-target-lost",
+    "Neither cond nor prediction is passed on: the network is trained without labels, and on the "
+    "noise, whatever was asked for.",
+)
+def train_step(model, optimizer, x0, alpha_bar, generator=None, cond=None, prediction="eps"):
+    model.train()
+    loss = _loss(model, x0, alpha_bar, generator, None, "eps")
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+@a_step.misconception(
+    "training-mode-too-late",
+    "The network is put into training mode after the loss was computed. If it came in evaluation "
+    "mode, this step is made without dropout: call model.train() first.",
+)
+def train_step(model, optimizer, x0, alpha_bar, generator=None, cond=None, prediction="eps"):
+    loss = _loss(model, x0, alpha_bar, generator, cond, prediction)
+    model.train()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -568,9 +638,31 @@ class EMA(_Average):
 
 
 @a_ema.misconception(
+    "counters-averaged",
+    "You average the buffers as well, and a counter becomes a fraction. Buffers are running "
+    "averages already, or counters, for which a weighted mean makes no sense: copy them.",
+)
+class EMA(_Average):
+    def copy(self, name, b, d):
+        self.shadow[name] = d * self.shadow[name] + (1 - d) * b
+
+
+@a_ema.misconception(
+    "buffers-share-memory",
+    "The parameters are the average's own, but update takes the model's buffers as they are, "
+    "memory and all: when the model moves on, they move too. Copy them into the average's own "
+    "tensors (copy_), or clone them.",
+)
+class EMA(_Average):
+    def copy(self, name, b, d):
+        self.shadow[name] = b
+
+
+@a_ema.misconception(
     "keeps-gradients",
-    "The average needs gradients: it was computed with the graph on, which grows with each update "
-    "until memory is full. Put @torch.no_grad() on update, or detach.",
+    "The average needs gradients. Either a parameter was cloned without detach() at the start, or "
+    "update was computed with the graph on, which then grows until memory is full. Detach what you "
+    "clone, and keep @torch.no_grad() on update.",
 )
 class EMA(_Average):
     def update(self, model):
@@ -888,6 +980,32 @@ def lr_at(step, warmup, total, base_lr, final=0.0):
 
 
 @a_lr.misconception(
+    "warm-up-one-step-too-long",
+    "Your warm-up also takes step = warmup, at which it is above base_lr (and without a warm-up "
+    "divides by 0). Steps count from 0, so the warm-up has the steps below warmup.",
+)
+def lr_at(step, warmup, total, base_lr, final=0.0):
+    if step <= warmup:
+        return base_lr * (step + 1) / warmup
+    if step >= total:
+        return final
+    share = (step - warmup) / (total - 1 - warmup)
+    return final + (base_lr - final) / 2 * (1 + math.cos(math.pi * share))
+
+
+@a_lr.misconception(
+    "warms-up-from-final",
+    "Your warm-up begins near final. It is to begin near 0, whatever the end is: final belongs to "
+    "the cosine alone.",
+)
+def lr_at(step, warmup, total, base_lr, final=0.0):
+    if step < warmup:
+        return final + (base_lr - final) * (step + 1) / warmup
+    share = min((step - warmup) / (total - 1 - warmup), 1.0)
+    return final + (base_lr - final) / 2 * (1 + math.cos(math.pi * share))
+
+
+@a_lr.misconception(
     "zero-past-the-end",
     "Past the end your rate is 0, and final is wanted. (Within the run it is right.)",
 )
@@ -1137,6 +1255,20 @@ a_val.misconception(
     ),
 )
 a_val.misconception(
+    "first-noise-for-all",
+    "Every piece gets the first rows of the noise, not those of its own samples. Index the noise "
+    "as you index the data.",
+    defines=_variant(noise=lambda self, g: _FirstLabels(_Validation.noise(self, g))),
+)
+a_val.misconception(
+    "never-the-last-time",
+    "You spread the times over T - 1 steps. The formula rounds down already, so the noisiest time "
+    "would never be measured: multiply by T.",
+    defines=_variant(
+        place=lambda self, g: setattr(self, "T", self.T - 1) or _Validation.place(self, g)
+    ),
+)
+a_val.misconception(
     "always-the-noise",
     "prediction is not passed on: the target is the noise, whatever the network predicts.",
     defines=_variant(
@@ -1146,7 +1278,7 @@ a_val.misconception(
 
 
 class _FirstLabels:
-    """Labels that give the first ones for any index."""
+    """Labels, or noise, that give the first rows for any index."""
 
     def __init__(self, cond):
         self.cond = cond
@@ -1246,7 +1378,9 @@ def load_checkpoint(path, model, optimizer, ema, generator):
     return state["step"], state["extra"]
 
 
-def _pair(forget=(), write=None, weights_only=True, returns=None):
+def _pair(
+    forget=(), write=None, weights_only=True, returns=None, change=None, restart=False, count=True
+):
     """save_checkpoint and load_checkpoint with something left out or done otherwise."""
 
     def save_checkpoint(path, model, optimizer, ema, generator, step, **extra):
@@ -1259,6 +1393,8 @@ def _pair(forget=(), write=None, weights_only=True, returns=None):
             "step": step,
             "extra": extra,
         }
+        if change:
+            change(state, model, generator)
         if write:
             write(state, path)
         else:
@@ -1272,9 +1408,13 @@ def _pair(forget=(), write=None, weights_only=True, returns=None):
         if "optimizer" not in forget:
             optimizer.load_state_dict(state["optimizer"])
         if ema and "ema" not in forget:
+            if not count:
+                state["ema"]["updates"] = ema.updates
             ema.load_state_dict(state["ema"])
         if "generator" not in forget:
             generator.set_state(state["generator"])
+        if restart:
+            generator.manual_seed(state["generator"])
         if "global" not in forget:
             torch.set_rng_state(state["global"])
         return returns(state) if returns else (state["step"], state["extra"])
@@ -1298,6 +1438,28 @@ a_check.misconception(
     "The generator goes on from somewhere else, so batches, times and noise are others than "
     "without the break. Keep its state.",
     defines=_pair(forget=("generator",)),
+)
+a_check.misconception(
+    "seed-for-state",
+    "You keep the generator's seed. That is where it began, not where it is now: after the break "
+    "it draws its first numbers again. Keep get_state(), and put it back with set_state.",
+    defines=_pair(
+        forget=("generator",),
+        change=lambda state, model, generator: state.update(generator=generator.initial_seed()),
+        restart=True,
+    ),
+)
+a_check.misconception(
+    "average-without-its-count",
+    "The averaged weights come back, but not the number of updates: the warm-up of the decay "
+    "begins anew, and the average is mixed otherwise. Keep ema.state_dict(), not ema.shadow alone.",
+    defines=_pair(count=False),
+)
+a_check.misconception(
+    "whole-objects-saved",
+    "You write whole objects (the model itself, say) into the file. To read them back, torch would "
+    "have to run code, which weights_only=True refuses. Write what state_dict() gives.",
+    defines=_pair(change=lambda state, model, generator: state.update(model=model)),
 )
 a_check.misconception(
     "global-generator-forgotten",
@@ -1465,6 +1627,34 @@ def clip_and_report(parameters, max_norm):
     if math.isfinite(max_norm):
         for g in gradients:
             g.mul_(max_norm / (norm + 1e-12))
+    return norm
+
+
+@a_clip.misconception(
+    "scaled-without-asking",
+    "You multiply by max_norm / norm whatever the norm is. Short gradients are stretched, and with "
+    "max_norm = math.inf all become infinite. Scale only where the norm is above max_norm.",
+)
+def clip_and_report(parameters, max_norm):
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = math.sqrt(sum(float(g.square().sum()) for g in gradients))
+    for g in gradients:
+        g.mul_(max_norm / norm)
+    return norm
+
+
+@a_clip.misconception(
+    "weights-scaled",
+    "You measure the gradients, and scale the weights. It is the gradients that are too long: "
+    "scale p.grad.",
+)
+@torch.no_grad()
+def clip_and_report(parameters, max_norm):
+    parameters = [p for p in parameters if p.grad is not None]
+    norm = math.sqrt(sum(float(p.grad.square().sum()) for p in parameters))
+    if norm > max_norm:
+        for p in parameters:
+            p.mul_(max_norm / norm)
     return norm
 
 
@@ -1660,6 +1850,15 @@ def augment(x, generator=None, shift=2, flip=False, fill=-1.0):
 )
 def augment(x, generator=None, shift=2, flip=False, fill=-1.0):
     out = _shifted(x, _draw(len(x), shift, generator), 0.0)
+    return _mirrored(out, generator) if flip else out
+
+
+@a_augment.misconception(
+    "fill-ignored",
+    "What comes in is always -1, whatever fill says: the argument is not used.",
+)
+def augment(x, generator=None, shift=2, flip=False, fill=-1.0):
+    out = _shifted(x, _draw(len(x), shift, generator), -1.0)
     return _mirrored(out, generator) if flip else out
 
 

@@ -148,6 +148,49 @@ def ddpm_step(x_t, t, eps, betas, noise):
 
 
 @a_ddpm_step.misconception(
+    "straight-to-the-guess",
+    "Your mean is the guess of x0 itself. From far away the guess is an average over all data that "
+    "fit, and not to be trusted: take out a share of the noise, as the formula says. (At t = 0 "
+    "both are the same.)",
+)
+def ddpm_step(x_t, t, eps, betas, noise):
+    shape = (-1, *[1] * (x_t.ndim - 1))
+    beta = betas[t].to(x_t.dtype).reshape(shape)
+    ab = torch.cumprod(1 - betas, 0)[t].to(x_t.dtype).reshape(shape)
+    later = (torch.as_tensor(t) > 0).reshape(shape)
+    mean = (x_t - (1 - ab).sqrt() * eps) / ab.sqrt()
+    return mean + beta.sqrt() * noise * later
+
+
+@a_ddpm_step.misconception(
+    "shrinking-not-undone",
+    "A share of the noise is taken out, but the shrinking of this one step is not undone: divide "
+    "by root(alpha_t) = root(1 - beta_t), the new noise left out.",
+)
+def ddpm_step(x_t, t, eps, betas, noise):
+    shape = (-1, *[1] * (x_t.ndim - 1))
+    beta = betas[t].to(x_t.dtype).reshape(shape)
+    ab = torch.cumprod(1 - betas, 0)[t].to(x_t.dtype).reshape(shape)
+    later = (torch.as_tensor(t) > 0).reshape(shape)
+    mean = x_t - beta / (1 - ab).sqrt() * eps
+    return mean + beta.sqrt() * noise * later
+
+
+@a_ddpm_step.misconception(
+    "product-of-betas",
+    "Your alpha_bar is the product of the betas. It is the product of all alphas up to t, of "
+    "1 - beta: torch.cumprod(1 - betas, 0).",
+)
+def ddpm_step(x_t, t, eps, betas, noise):
+    shape = (-1, *[1] * (x_t.ndim - 1))
+    beta = betas[t].to(x_t.dtype).reshape(shape)
+    ab = torch.cumprod(betas, 0)[t].to(x_t.dtype).reshape(shape)
+    later = (torch.as_tensor(t) > 0).reshape(shape)
+    mean = (x_t - beta / (1 - ab).sqrt() * eps) / (1 - beta).sqrt()
+    return mean + beta.sqrt() * noise * later
+
+
+@a_ddpm_step.misconception(
     "noise-put-in",
     "You add the estimated noise in place of taking it out. This step goes back: the bracket has a "
     "minus.",
@@ -704,6 +747,10 @@ def _right_keep(to, v):
     return (1 - to - v).sqrt()
 
 
+def _no_keep(to, v):
+    return torch.zeros_like(to)
+
+
 @a_ddim_step.misconception(
     "t-minus-one",
     "You go to t - 1, whatever t_prev is. The point of DDIM is that a step may be as long as you "
@@ -831,6 +878,25 @@ def ddim_step(x_t, t, t_prev, eps, alpha_bar, eta=0.0, noise=None):
     x0 = (x_t - (1 - ab).sqrt().to(x_t.dtype) * eps) / ab.sqrt().to(x_t.dtype)
     x = to.sqrt().to(x_t.dtype) * x0 + (1 - to - v).sqrt().to(x_t.dtype) * eps
     return x + v.to(x_t.dtype) * noise if eta > 0 else x
+
+
+@a_ddim_step.misconception(
+    "new-noise-left-out",
+    "You make room for the new noise, and then do not add it: with eta above 0 your x is too "
+    "quiet for its level. Its deviation times noise belongs to the sum.",
+)
+def ddim_step(x_t, t, t_prev, eps, alpha_bar, eta=0.0, noise=None):
+    nothing = torch.zeros_like(x_t)
+    return _ddim(x_t, t, t_prev, eps, alpha_bar, eta, nothing, _right_variance, _right_keep)
+
+
+@a_ddim_step.misconception(
+    "old-noise-left-out",
+    "You scale the guess of x0 to the new level, and leave its noise out. A state at level t_prev "
+    "has noise in it: eps comes back, with the deviation that is not new noise.",
+)
+def ddim_step(x_t, t, t_prev, eps, alpha_bar, eta=0.0, noise=None):
+    return _ddim(x_t, t, t_prev, eps, alpha_bar, eta, noise, _right_variance, _no_keep)
 
 
 @a_ddim_step.misconception(

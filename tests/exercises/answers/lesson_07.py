@@ -634,6 +634,35 @@ _wrong(
 )
 
 
+def _labels_beside_the_wrong_rows(model, x, t, t_next, y, null, scale, i):
+    labels = torch.cat([y, torch.full_like(y, null)])
+    rows = x.repeat_interleave(2, 0)
+    return cfg(*model(rows, t.expand(len(rows)), labels).chunk(2), scale)
+
+
+_wrong(
+    "labels-beside-the-wrong-rows",
+    "repeat_interleave puts each sample twice in a row, and your labels come half by half: they "
+    "stand beside other samples than their own. Join both in the same way, torch.cat([x, x]).",
+    _labels_beside_the_wrong_rows,
+)
+
+
+def _step_backwards(model, x, y, null, scale, times, step):
+    with torch.no_grad():
+        for t, t_next in pairwise(times):
+            x = step(x, cfg(*_both(model, x, t.to(x.dtype), y, null), scale), t_next, t)
+    return x
+
+
+a_guided_sample.misconception(
+    "step-backwards",
+    "t and t_next have changed places in your call of step: it would go from less noise to more. "
+    "It is step(x, prediction, t, t_next).",
+    defines={"guided_sample": _step_backwards},
+)
+
+
 def _halves_swapped(model, x, t, t_next, y, null, scale, i):
     eps_uncond, eps_cond = _both(model, x, t, y, null)
     return cfg(eps_cond, eps_uncond, scale)
@@ -1089,6 +1118,17 @@ def guidance_interval(scale, t, lo, hi):
 
 
 @a_interval.misconception(
+    "dtype-of-two-numbers",
+    "torch.where of two plain numbers is float32, whatever t is. The result is to have the dtype "
+    "of t: choose between tensors (torch.full_like(t, ...)), or convert what comes out.",
+)
+def guidance_interval(scale, t, lo, hi):
+    if isinstance(t, torch.Tensor):
+        return torch.where((t >= lo) & (t <= hi), scale, 1.0)
+    return scale if lo <= t <= hi else 1.0
+
+
+@a_interval.misconception(
     "one-answer-for-the-batch",
     "One sample inside the interval (or outside) decides for all. With a tensor of times every "
     "sample has its own scale, and the result has the shape of t.",
@@ -1104,6 +1144,13 @@ def guidance_interval(scale, t, lo, hi):
     if not isinstance(t, torch.Tensor):
         return 1.0 + (scale - 1.0) * float(lo <= t <= hi)
     return 1 + (scale - 1) * ((t - lo) * (t - hi) <= 0).to(t.dtype)
+
+
+@a_interval.alternative("two plain numbers, converted")
+def guidance_interval(scale, t, lo, hi):
+    if isinstance(t, torch.Tensor):
+        return torch.where((t >= lo) & (t <= hi), scale, 1.0).to(t.dtype)
+    return float(scale) if (t >= lo and t <= hi) else 1.0
 
 
 @a_interval.alternative("outside overwritten")

@@ -131,6 +131,19 @@ def stratified_subset(labels, n, generator=None):
     return torch.cat(chosen)
 
 
+@a_subset.misconception(
+    "ties-to-the-larger-label",
+    "Where fractions are equal, yours gives the place to the larger label. The smaller one goes "
+    "first. (argsort does not promise an order among equals: stable=True does.)",
+)
+def stratified_subset(labels, n, generator=None):
+    counts = labels.unique(return_counts=True)[1]
+    places, lost = n * counts // len(labels), n * counts % len(labels)
+    last_first = lost.flip(0).argsort(descending=True, stable=True)
+    places[len(counts) - 1 - last_first[: n - int(places.sum())]] += 1
+    return _members(labels, n, generator, places)
+
+
 @a_subset.alternative("by counting on")
 def stratified_subset(labels, n, generator=None):
     from fractions import Fraction
@@ -169,9 +182,10 @@ def stratified_subset(labels, n, generator=None):
 a_affine = Answers("09.2")
 
 
-def _matrices(u, rotate, scale, shear, radians=math.radians, linear=False):
-    """R K s of each row of u."""
-    turn, slant = radians(rotate) * u[:, 0], torch.tan(radians(shear) * u[:, 4])
+def _matrices(u, rotate, scale, shear, radians=math.radians, linear=False, tan=torch.tan):
+    """R K s of each row of u. radians: of both angles, or one function for each."""
+    of_turn, of_slant = radians if isinstance(radians, tuple) else (radians, radians)
+    turn, slant = of_turn(rotate) * u[:, 0], tan(of_slant(shear) * u[:, 4])
     size = 1 + scale * u[:, 1] if linear else (1 + scale) ** u[:, 1]
     c, s = turn.cos(), turn.sin()
     m = torch.stack([c, c * slant - s, s, s * slant + c], 1).reshape(-1, 2, 2)
@@ -389,6 +403,114 @@ def random_affine(x, generator=None, rotate=10.0, scale=0.1, shift=2.0, shear=0.
     return _sampled(x, back, -(back @ _move(v, shift)), fill), u
 
 
+@a_affine.misconception(
+    "not-inverted",
+    "The move is right, but the matrix is used as it is. grid_sample asks where each pixel of the "
+    "result comes from, so it wants the inverse of R K s: yours turns and slants the other way, "
+    "and makes smaller what should grow.",
+)
+def random_affine(x, generator=None, rotate=10.0, scale=0.1, shift=2.0, shear=0.0, fill=-1.0):
+    told, u = _draw(x, generator, rotate, scale, shift, shear)
+    m = _matrices(u, rotate, scale, shear)
+    return _sampled(x, m, -(m @ _move(u, shift)), fill), told
+
+
+@a_affine.misconception(
+    "turned-the-other-way",
+    "Images are turned the other way. Rows count downwards here: with R as it is given, a positive "
+    "angle turns to the right. Look at the signs of the two sines, and whether they have been "
+    "changed once or twice.",
+)
+def random_affine(x, generator=None, rotate=10.0, scale=0.1, shift=2.0, shear=0.0, fill=-1.0):
+    told, u = _draw(x, generator, rotate, scale, shift, shear)
+    back = torch.linalg.inv(_matrices(u, -rotate, scale, shear))
+    return _sampled(x, back, -(back @ _move(u, shift)), fill), told
+
+
+@a_affine.misconception(
+    "one-angle-in-degrees",
+    "cos and sin take radians, and get the turn in degrees here. The slant is right.",
+)
+def random_affine(x, generator=None, rotate=10.0, scale=0.1, shift=2.0, shear=0.0, fill=-1.0):
+    told, u = _draw(x, generator, rotate, scale, shift, shear)
+    kinds = float, math.radians
+    back = torch.linalg.inv(_matrices(u, rotate, scale, shear, radians=kinds))
+    return _sampled(x, back, -(back @ _move(u, shift)), fill), told
+
+
+@a_affine.misconception(
+    "slant-without-its-tangent",
+    "K holds the angle of the slant itself. It wants k = tan of that angle: the two are alike for "
+    "small angles only.",
+)
+def random_affine(x, generator=None, rotate=10.0, scale=0.1, shift=2.0, shear=0.0, fill=-1.0):
+    told, u = _draw(x, generator, rotate, scale, shift, shear)
+    back = torch.linalg.inv(_matrices(u, rotate, scale, shear, tan=torch.clone))
+    return _sampled(x, back, -(back @ _move(u, shift)), fill), told
+
+
+@a_affine.misconception(
+    "slanted-last",
+    "Turned first and slanted afterwards: K R. In R K the slant stands next to p: it comes first.",
+)
+def random_affine(x, generator=None, rotate=10.0, scale=0.1, shift=2.0, shear=0.0, fill=-1.0):
+    told, u = _draw(x, generator, rotate, scale, shift, shear)
+    turned = _matrices(u, rotate, scale, 0.0)
+    slanted = _matrices(u, 0.0, 0.0, shear)
+    back = torch.linalg.inv(slanted @ turned)
+    return _sampled(x, back, -(back @ _move(u, shift)), fill), told
+
+
+@a_affine.misconception(
+    "moved-in-pixels",
+    "The matrix is in affine_grid's units, but the move is still in pixels. In these units a pixel "
+    "is 2 / W wide and 2 / H high, so that your images leave the frame.",
+)
+def random_affine(x, generator=None, rotate=10.0, scale=0.1, shift=2.0, shear=0.0, fill=-1.0):
+    told, u = _draw(x, generator, rotate, scale, shift, shear)
+    back = torch.linalg.inv(_matrices(u, rotate, scale, shear))
+    half = torch.tensor([x.shape[3] / 2, x.shape[2] / 2], dtype=x.dtype)
+    return _sampled(x, back, -(back @ _move(u, shift)) * half[:, None], fill), told
+
+
+@a_affine.misconception(
+    "matrix-in-square-units",
+    "The move is in affine_grid's units, but the matrix is used there as it is. In these units "
+    "every image is 2 wide and 2 high, so that one that is not square is squeezed as it turns. "
+    "Change units on both sides of the matrix.",
+)
+def random_affine(x, generator=None, rotate=10.0, scale=0.1, shift=2.0, shear=0.0, fill=-1.0):
+    told, u = _draw(x, generator, rotate, scale, shift, shear)
+    back = torch.linalg.inv(_matrices(u, rotate, scale, shear))
+    half = torch.tensor([x.shape[3] / 2, x.shape[2] / 2], dtype=x.dtype)
+    theta = torch.cat([back, -(back @ _move(u, shift)) / half[:, None]], 2)
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+    return F.grid_sample(x - fill, grid, align_corners=False) + fill, told
+
+
+@a_affine.misconception(
+    "right-and-down-swapped",
+    "Column 2 moves down in yours, and column 3 to the right. A point is (right, down) here, "
+    "though the shape of an image names its height first.",
+)
+def random_affine(x, generator=None, rotate=10.0, scale=0.1, shift=2.0, shear=0.0, fill=-1.0):
+    told, u = _draw(x, generator, rotate, scale, shift, shear)
+    back = torch.linalg.inv(_matrices(u, rotate, scale, shear))
+    return _sampled(x, back, -(back @ _move(u, shift).flip(1)), fill), told
+
+
+@a_affine.misconception(
+    "told-in-degrees-and-pixels",
+    "Images are right. But what is told are angles, factors and pixels; asked for are the shares "
+    "of the limits, u, between -1 and 1: numbers of one size are what a network takes easily.",
+)
+def random_affine(x, generator=None, rotate=10.0, scale=0.1, shift=2.0, shear=0.0, fill=-1.0):
+    told, u = _draw(x, generator, rotate, scale, shift, shear)
+    back = torch.linalg.inv(_matrices(u, rotate, scale, shear))
+    limits = torch.tensor([rotate, scale, shift, shift, shear])
+    return _sampled(x, back, -(back @ _move(u, shift)), fill), told * limits
+
+
 @a_affine.alternative("a grid of one's own")
 def random_affine(x, generator=None, rotate=10.0, scale=0.1, shift=2.0, shear=0.0, fill=-1.0):
     told, u = _draw(x, generator, rotate, scale, shift, shear)
@@ -532,6 +654,33 @@ def augment_conditioned(x, generator=None, share=0.5, training=True, **limits):
     changed, amounts = random_affine(x, generator)
     on = torch.rand(len(x), generator=generator) < share
     return torch.where(on[:, None, None, None], changed, x), amounts * on[:, None]
+
+
+@a_told.misconception(
+    "coins-before-amounts",
+    "You draw first which images are altered, and then the amounts. The other order is stated: "
+    "random_affine for all, then one torch.rand.",
+)
+def augment_conditioned(x, generator=None, share=0.5, training=True, **limits):
+    if not training:
+        return x, torch.zeros(len(x), 5)
+    on = torch.rand(len(x), generator=generator) < share
+    changed, amounts = random_affine(x, generator, **limits)
+    return torch.where(on[:, None, None, None], changed, x), amounts * on[:, None]
+
+
+@a_told.misconception(
+    "amounts-for-the-chosen-only",
+    "You draw amounts only for the images that are altered. They are stated to be drawn for all of "
+    "them, and before it is drawn who is altered.",
+)
+def augment_conditioned(x, generator=None, share=0.5, training=True, **limits):
+    images, told = x.clone(), torch.zeros(len(x), 5)
+    if training:
+        on = torch.rand(len(x), generator=generator) < share
+        if on.any():
+            images[on], told[on] = random_affine(x[on], generator, **limits)
+    return images, told
 
 
 @a_told.alternative("by index")
@@ -739,6 +888,74 @@ def freeze(model, patterns):
     return sum(p.numel() for p in frozen.values())
 
 
+@a_freeze.misconception(
+    "second-names-not-seen",
+    "named_parameters() gives a shared weight under its first name only, so that a pattern for its "
+    "second name misses it. remove_duplicate=False has all names.",
+)
+def freeze(model, patterns):
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    frozen = {}
+    for pattern in patterns:
+        mine = [p for n, p in model.named_parameters() if fnmatch.fnmatchcase(n, pattern)]
+        if not mine:
+            raise ValueError(f"{pattern!r} matches nothing")
+        frozen.update((id(p), p) for p in mine)
+    _stop(frozen.values())
+    _stop_norms(model)
+    return sum(p.numel() for p in frozen.values())
+
+
+@a_freeze.misconception(
+    "counted-once-a-pattern",
+    "A parameter that two patterns match is counted twice. Count each tensor once.",
+)
+def freeze(model, patterns):
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    _stop(_matched(model, patterns))
+    _stop_norms(model)
+    return sum(p.numel() for pattern in patterns for p in _matched(model, pattern))
+
+
+@a_freeze.misconception(
+    "all-that-is-frozen-counted",
+    "You count everything that does not learn, also what was frozen before. Asked for is what "
+    "these patterns match.",
+)
+def freeze(model, patterns):
+    _stop(_matched(model, patterns))
+    _stop_norms(model)
+    return sum(p.numel() for p in model.parameters() if not p.requires_grad)
+
+
+@a_freeze.misconception(
+    "frozen-before-forgotten",
+    "You look only at what this call freezes. A normalisation layer of which another call froze "
+    "the rest is frozen as a whole now, and has to stay in evaluation mode too.",
+)
+def freeze(model, patterns):
+    frozen = _matched(model, patterns)
+    _stop(frozen)
+    mine = {id(p) for p in frozen}
+    for module in model.modules():
+        own = [id(p) for p in module.parameters(recurse=False)]
+        if isinstance(module, nn.BatchNorm1d) and own and mine.issuperset(own):
+            module.register_forward_pre_hook(_evaluate)
+    return sum(p.numel() for p in frozen)
+
+
+@a_freeze.misconception(
+    "a-text-taken-for-a-list",
+    "One pattern may come as a text that is in no list. Going through a text gives its letters, "
+    "and yours looks for parameters that are called by one letter.",
+)
+def freeze(model, patterns):
+    frozen = _matched(model, list(patterns))
+    _stop(frozen)
+    _stop_norms(model)
+    return sum(p.numel() for p in frozen)
+
+
 @a_freeze.alternative("train without effect")
 def freeze(model, patterns):
     if isinstance(patterns, str):
@@ -922,6 +1139,20 @@ def _merge_in_place_of_base(self):
         self.merged = True
 
 
+@torch.no_grad()
+def _merge_into_another(self):
+    if not self.merged:
+        self.base.weight = nn.Parameter(self.base.weight + self.scale * self.change())
+        self.merged = True
+
+
+@torch.no_grad()
+def _merge_over_rank(self):
+    if not self.merged:
+        self.base.weight += self.scale / self.rank * self.change()
+        self.merged = True
+
+
 def _both_random(self):
     g = torch.Generator().manual_seed(0)
     nn.init.normal_(self.up.weight, generator=g)
@@ -973,6 +1204,17 @@ _mistake(
     "merge-replaces",
     "merge puts the change in the place of base's weight. It is to be added.",
     merge=_merge_in_place_of_base,
+)
+_mistake(
+    "weight-replaced",
+    "merge gives base a new parameter. Who holds the old one (an optimizer, averaged weights, a "
+    "layer that shares it) keeps the old numbers: change the weight in place.",
+    merge=_merge_into_another,
+)
+_mistake(
+    "divided-by-rank-again",
+    "scale is alpha / rank already, and merge divides by rank once more.",
+    merge=_merge_over_rank,
 )
 _mistake(
     "both-random",
@@ -1171,6 +1413,34 @@ def generalisation_gap(train_loss, val_loss, memorisation, copies=0.9, patience=
 def generalisation_gap(train_loss, val_loss, memorisation, copies=0.9, patience=3):
     gaps, keep, stop = _walk(train_loss, val_loss, memorisation, copies, patience)
     return gaps, None if keep is None else stop, stop
+
+
+@a_stop.misconception(
+    "keep-begins-at-0",
+    "Where samples are copies from the first look on, there is no look to keep, and keep is None. "
+    "Yours says 0, the copier.",
+)
+def generalisation_gap(train_loss, val_loss, memorisation, copies=0.9, patience=3):
+    gaps, keep, stop = _walk(train_loss, val_loss, memorisation, copies, patience)
+    return gaps, keep or 0, stop
+
+
+@a_stop.misconception(
+    "copies-as-the-limit-allows",
+    "You stop where memorisation is just at the limit. Only what is below it counts as copies.",
+)
+def generalisation_gap(train_loss, val_loss, memorisation, copies=0.9, patience=3):
+    beyond = math.nextafter(copies, math.inf)
+    return _walk(train_loss, val_loss, memorisation, beyond, patience)
+
+
+@a_stop.misconception(
+    "gaps-end-at-the-stop",
+    "Your list of gaps ends where training stops. Asked for are the gaps of all looks.",
+)
+def generalisation_gap(train_loss, val_loss, memorisation, copies=0.9, patience=3):
+    gaps, keep, stop = _walk(train_loss, val_loss, memorisation, copies, patience)
+    return gaps[: stop + 1], keep, stop
 
 
 @a_stop.alternative("first where to stop, then what to keep")

@@ -53,7 +53,8 @@ def counting(conv, linear=None, batch=True, kinds=(nn.Conv1d, nn.Conv2d, nn.Line
             if isinstance(m, nn.Linear):
                 total += linear(m, out)
                 return
-            size = tuple(args[0].shape[2:]) if sizes == "input" else tuple(shape[2:])
+            size = {"input": args[0].shape, "output": out.shape, "model": shape}[sizes][2:]
+            size = tuple(size)
             found = conv(m.in_channels, m.out_channels, m.kernel_size, size, m.stride, m.padding,
                          m.groups, m.dilation)  # fmt: skip
             total += found * (len(args[0]) if batch else 1)
@@ -92,11 +93,14 @@ def wrong_conv(kind):
             s = 1 if kind == "stride" else s
             p = 0 if kind == "padding" else p
             d = 1 if kind == "dilation" else d
-            places *= n if kind == "input" else (n + 2 * p - d * (k - 1) - 1) // s + 1
+            found = (n + 2 * p - d * (k - 1) - 1) // s + 1
+            places *= {"input": n, "same": -(-n // s)}.get(kind, found)
         inside = in_channels if kind == "groups" else in_channels // groups
         if kind == "twice-groups":
             inside = in_channels // groups // groups
         area = kernels[0] if kind == "kernel" else math.prod(kernels)
+        if kind == "square":
+            area = kernels[0] ** axes
         products = places * out_channels * inside * area
         if kind == "half":
             return products
@@ -122,6 +126,11 @@ for name, kind, says in (
      "into the input: dilation (kernel - 1) + 1 is its reach, not kernel."),
     ("places-of-the-input", "input", "You multiply by the places of the input. The products are "
      "made for each place of the *output*."),
+    ("padding-taken-for-granted", "same", "You count a place of the output for every stride-th "
+     "place of the input. That is so only if padding makes up for the kernel: take padding and "
+     "kernel from what is given."),
+    ("kernel-as-a-square", "square", "You take the kernel's first size for all axes. A kernel of 3 "
+     "by 5 makes 15 products with each input channel."),
     ("groups-ignored", "groups", "You let every output channel see all input channels. With "
      "groups it sees only those of its own group."),
     ("groups-twice", "twice-groups", "You divide by groups twice. Each output channel has "
@@ -138,6 +147,12 @@ for name, kind, says in (
         name, says, defines={"conv_flops": wrong, "model_flops": counting(wrong)}
     )(None)
 
+
+def linear_of_the_batch(m, out):
+    """A linear layer's work, without the places of its middle axes."""
+    return 2 * m.in_features * m.out_features * len(out)
+
+
 for name, options, says in (
     ("linear-forgotten", {"kinds": (nn.Conv1d, nn.Conv2d)}, "Your count of a network leaves its "
      "linear layers out."),
@@ -153,6 +168,15 @@ for name, options, says in (
     ("hooks-left", {"remove": False}, "Your hooks stay on the model: the next call still "
      "counts, and every use of the network from now on is slower. Each hook has a handle with "
      "remove()."),
+    ("sizes-of-outputs", {"sizes": "output"}, "You give the size of each layer's output to a count "
+     "that asks for the size of its input. A hook gets both: inputs are a tuple, of which the "
+     "first is meant."),
+    ("linear-of-the-batch", {"linear": linear_of_the_batch}, "You multiply a linear layer's work "
+     "by the batch only. It acts at every place of all axes before the last."),
+    ("linear-half", {"linear": lambda m, out: m.in_features * out.numel()}, "A linear layer's "
+     "multiplications and additions count as one in yours. As in a convolution, they are two."),
+    ("images-only", {"kinds": (nn.Conv2d, nn.Linear)}, "Your count leaves out convolutions along "
+     "one axis (nn.Conv1d): a network for sound would cost next to nothing."),
     ("sizes-of-the-first-input", {"sizes": "model"}, "You take the size of the network's input for "
      "every layer. Strides change the size on the way: a hook sees what the layer really gets."),
 ):  # fmt: skip
@@ -239,13 +263,13 @@ def separable(kind):
                 out_channels if kind == "first-across" else in_channels,
                 out_channels if kind in ("no-pointwise", "first-across") else in_channels,
                 kernel,
-                1 if kind == "no-stride" else stride,
+                1 if kind in ("no-stride", "stride-at-the-end") else stride,
                 pad,
                 groups=out_channels if kind == "first-across" else groups,
                 bias=kind == "two-biases",
             )
             if kind != "no-pointwise":
-                late = stride if kind == "stride-twice" else 1
+                late = stride if kind in ("stride-twice", "stride-at-the-end") else 1
                 wide = kind == "wide-pointwise"
                 self.pointwise = conv(
                     in_channels,
@@ -264,6 +288,8 @@ def separable(kind):
             h = self.depthwise(x)
             if kind == "activation":
                 h = F.silu(h)
+            if kind == "relu-between":
+                h = F.relu(h)
             out = self.pointwise(h)
             return out + x if kind == "shortcut" and out.shape == x.shape else out
 
@@ -290,6 +316,11 @@ for name, says in (
      "that was to be replaced; it needs one place."),
     ("activation", "There is an activation between the two layers. MobileNet has one; here the two "
      "together stand for one convolution, and stay linear."),
+    ("relu-between", "There is a ReLU between the two layers. MobileNet has one; here the two "
+     "together stand for one convolution, and stay linear."),
+    ("stride-at-the-end", "The outputs are right, but the pointwise layer has the stride: the "
+     "depthwise one works at places that are thrown away afterwards. Give the stride to the "
+     "first."),
     ("shortcut", "You add the input to the output. A shortcut belongs to the block around, which "
      "has one already."),
 ):  # fmt: skip
@@ -503,6 +534,7 @@ def target(kind):
         if kind == "eps-without-alpha":
             x_mid = a_mid * first + s_mid * (x_t - first) / s
         at = t if kind == "time-of-the-first-step" else t_mid
+        told = None if kind == "labels-in-the-first-call-only" else told
         second = teacher(x_t if kind == "asked-at-the-start" else x_mid, at, told)
         if kind == "x0-of-the-first-step":
             return first
@@ -517,6 +549,10 @@ def target(kind):
         k = s_next / s
         if kind == "ratio-inverted":
             k = s / s_next
+        if kind == "ratio-of-the-second-step":
+            k = s_next / s_mid
+        if kind == "plus-in-the-divisor":
+            return (x_next - k * x_t) / (a_next + k * a)
         if kind == "not-divided":
             return x_next - k * x_t
         if kind == "sign":
@@ -563,6 +599,12 @@ for name, says in (
      "upside down (and infinite at the data)."),
     ("levels-swapped", "alpha and sigma are exchanged: alpha belongs to the data, sigma to the "
      "noise."),
+    ("ratio-of-the-second-step", "Your k is sigma(t_next) / sigma(t_mid), that of the second step. "
+     "The student's step begins at t: sigma(t_next) / sigma(t)."),
+    ("plus-in-the-divisor", "You divide by alpha(t_next) + k alpha(t). x0 is taken out of x_t "
+     "before the noise is left: its part has a minus."),
+    ("labels-in-the-first-call-only", "The second call of the teacher gets no cond: there it does "
+     "not know which class it is asked for."),
     ("labels-forgotten", "cond is not passed on to the teacher: it does not know which class it is "
      "asked for."),
     ("keeps-a-graph", "The numbers are right, but a graph into the teacher is kept: training the "
@@ -626,6 +668,10 @@ def skipping(kind):
             c_skip = sigma_data / (far + sigma_data)
         if kind == "no-root":
             c_out = sigma_data * far / (sigma_data**2 + t**2)
+        if kind == "deviation-over-variance":
+            c_skip = sigma_data / (far**2 + sigma_data**2)
+        if kind == "variance-over-root":
+            c_skip = sigma_data**2 / (far**2 + sigma_data**2) ** 0.5
         if kind == "root-in-both":
             c_skip = sigma_data / (far**2 + sigma_data**2) ** 0.5
         if kind == "no-sigma-data":
@@ -650,6 +696,9 @@ for name, says in (
      "noisy data, to which the network's output is fitted."),
     ("swapped", "You return c_out first. The order is (c_skip, c_out)."),
     ("no-squares", "c_skip compares variances: both terms are squared."),
+    ("deviation-over-variance", "The numerator of c_skip is sigma_data squared: with t = sigma_min "
+     "it is then 1, whatever sigma_data is."),
+    ("variance-over-root", "c_skip has no root: it is a share of variances, and 1 at sigma_min."),
     ("no-root", "c_out divides by the root of sigma_data^2 + t^2, a deviation."),
     ("root-in-both", "c_skip has no root: it is a share of variances."),
     ("no-sigma-data", "c_out has the factor sigma_data: for large t it must come to sigma_data, as "
@@ -698,7 +747,7 @@ class PatchStem(nn.Module):
 
 
 def patches(order=(0, 1, 3, 5, 2, 4), pad="below", mode="replicate", cut="start", back=None,
-            plain=False, trim=False):  # fmt: skip
+            plain=False, trim=False, full=False):  # fmt: skip
     """A ``PatchStem``. order: how the six numbers of an address are arranged by fold."""
     back = order if back is None else back
 
@@ -712,6 +761,8 @@ def patches(order=(0, 1, 3, 5, 2, 4), pad="below", mode="replicate", cut="start"
             more = -x.shape[2] % p, -x.shape[3] % p
             if trim:
                 x = x[:, :, : x.shape[2] // p * p, : x.shape[3] // p * p]
+            elif full:
+                x = F.pad(x, (0, p - x.shape[3] % p, 0, p - x.shape[2] % p), mode=mode)
             elif any(more):
                 sides = (0, more[1], 0, more[0]) if pad == "below" else (more[1], 0, more[0], 0)
                 x = F.pad(x, sides, mode=mode)
@@ -756,6 +807,12 @@ for name, options, says in (
      "column are asked for: a grey edge is something that the network would have to learn."),
     ("padded-above", {"pad": "above", "cut": "end"}, "You add rows above and columns at the left. "
      "They are asked for below and at the right."),
+    ("padded-at-the-start", {"pad": "above"}, "fold adds rows above and columns at the left, and "
+     "unfold cuts off below and at the right: what comes back is moved."),
+    ("mirrored", {"mode": "reflect"}, "You mirror the picture at its edge. Copies of the last row "
+     "and column are asked for (replicate)."),
+    ("a-whole-patch-too-much", {"full": True}, "Where patch divides the size, yours adds a whole "
+     "patch: patch - size % patch is patch then, and none is missing. -size % patch is 0."),
     ("not-cut", {"cut": "none"}, "unfold gives back the padded size. Cut it to size."),
     ("cut-at-the-start", {"cut": "end"}, "You cut off the first rows and columns. The copies were "
      "added below and at the right."),
@@ -835,6 +892,8 @@ def guiding(kind):
             cond.fill_(null)
             second = cond
         x = torch.cat([x_t, torch.zeros_like(x_t) if kind == "empty-half" else x_t])
+        if kind == "samples-interleaved":
+            x = x_t.repeat_interleave(2, 0)
         time = torch.cat([t, t]) if isinstance(t, torch.Tensor) and t.ndim else t
         if isinstance(t, torch.Tensor) and kind == "times-interleaved":
             time = t.repeat_interleave(2)
@@ -877,6 +936,8 @@ for name, says in (
      "very same x_t."),
     ("times-interleaved", "You repeat each time twice in a row (t0, t0, t1, t1), while x_t stands "
      "there as a whole and then again. Half of the samples get a time that is not theirs."),
+    ("samples-interleaved", "You repeat each sample twice in a row (x0, x0, x1, x1), while the "
+     "labels stand there as a whole and then again: samples get labels that are not theirs."),
     ("one-time-for-all", "You use the first time for all samples. Each may have its own."),
     ("answers-interleaved", "You take every second row of the answer. The halves stand one after "
      "the other, as you put them in."),
@@ -992,6 +1053,10 @@ def codec(kind):
                 found = 1 / z.var(correction=0)
             if kind == "about-zero":
                 found = 1 / z.square().mean().sqrt()
+            if kind == "one-less":
+                found = 1 / z.std()
+            if kind == "channel-by-channel":
+                found = (1 / z.std((0, 2, 3), correction=0)).mean()
             if kind == "of-pixels":
                 found = 1 / x.std(correction=0)
             if kind == "not-saved":
@@ -1023,7 +1088,9 @@ def codec(kind):
                 loss.backward()
                 optimizer.step()
                 losses.append(loss.item())
-            if kind not in ("no-scale-in-fit", "scale-before"):
+            if kind == "of-the-last-batch":
+                self.set_scale(x[index])
+            elif kind not in ("no-scale-in-fit", "scale-before"):
                 self.set_scale(x)
             return losses
 
@@ -1067,6 +1134,12 @@ for name, says in (
      "one over the deviation is wanted."),
     ("about-zero", "You take the root mean square about zero. The deviation is about the mean of "
      "the codes, which is not zero."),
+    ("one-less", "You divide the sum of squares by one less than the count, as std() does by "
+     "itself. Stated is correction=0: the codes that are measured are all that there are."),
+    ("channel-by-channel", "You measure each channel about its own mean. Asked for is the "
+     "deviation of all numbers of all codes together, about one mean."),
+    ("of-the-last-batch", "fit sets the scale from the last batch. All of x is asked for: a batch "
+     "may be unlike the rest."),
     ("of-pixels", "You measured the deviation of the images. The codes have another one."),
     ("of-scaled-codes", "set_scale measures codes that encode has scaled already. The first time "
      "that is right, the second time the new scale comes out relative to the old one."),

@@ -387,6 +387,127 @@ class TextEncoder(_Encoder):
         return self.proj(h.reshape(b, n, -1))
 
 
+@a_encoder.misconception(
+    "looks-where-no-word-is",
+    "Your attention may look where there is no word, and nowhere else. The mask is True where "
+    "there is a word, and F.scaled_dot_product_attention takes True for 'may look'.",
+)
+class TextEncoder(_Encoder):
+    def attend(self, x, mask):
+        b, n = x.shape[:2]
+        q, k, v = self.parts(x)
+        away = (mask | ~mask.any(1, keepdim=True))[:, None, None, :]
+        scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(away, -1e30)
+        h = scores.softmax(3).masked_fill(away, 0.0) @ v
+        return self.proj(h.transpose(1, 2).reshape(b, n, -1))
+
+
+@a_encoder.misconception(
+    "mask-added-as-number",
+    "Your mask is of numbers. Numbers are added to the scores: 1 for words, 0 for pads, so that "
+    "pads are still looked at, a little less. Hand over the mask as bool.",
+)
+class TextEncoder(_Encoder):
+    def looks(self, mask):
+        return super().looks(mask).to(self.places.dtype)
+
+
+@a_encoder.misconception(
+    "no-first-shortcut",
+    "The first shortcut is missing: what the attention gives takes the place of the words. It is "
+    "to be added to them, before the mlp.",
+)
+class TextEncoder(_Encoder):
+    def think(self, x, mask):
+        x = self.attend(x, mask)
+        return x + self.mlp(self.norm2(x))
+
+
+@a_encoder.misconception(
+    "no-second-shortcut",
+    "The second shortcut is missing: what the mlp gives takes the place of what went into it. It "
+    "is to be added.",
+)
+class TextEncoder(_Encoder):
+    def think(self, x, mask):
+        return self.mlp(self.norm2(x + self.attend(x, mask)))
+
+
+@a_encoder.misconception(
+    "no-second-norm",
+    "self.norm2 is not used: the mlp gets what comes out of it.",
+)
+class TextEncoder(_Encoder):
+    def think(self, x, mask):
+        x = x + self.attend(x, mask)
+        return x + self.mlp(x)
+
+
+@a_encoder.misconception(
+    "norms-swapped",
+    "The norms have changed places: norm1 stands before the attention, norm2 before the mlp.",
+)
+class TextEncoder(_Encoder):
+    def parts(self, x):
+        b, n = x.shape[:2]
+        return self.qkv(self.norm2(x)).reshape(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+
+    def think(self, x, mask):
+        x = x + self.attend(x, mask)
+        return x + self.mlp(self.norm1(x))
+
+
+@a_encoder.misconception(
+    "norms-behind",
+    "Your norms stand behind the shortcuts, as in the first transformers: norm(x + attention(x)). "
+    "Here they stand inside, before the attention and before the mlp, and the sums are not "
+    "normalised.",
+)
+class TextEncoder(_Encoder):
+    def parts(self, x):
+        b, n = x.shape[:2]
+        return self.qkv(x).reshape(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+
+    def think(self, x, mask):
+        x = self.norm1(x + self.attend(x, mask))
+        return self.norm2(x + self.mlp(x))
+
+
+@a_encoder.misconception(
+    "heads-before-thirds",
+    "You part the output of self.qkv into heads first, and each head into three. The thirds come "
+    "first: all queries, then all keys, then all values, and each of them has the heads.",
+)
+class TextEncoder(_Encoder):
+    def parts(self, x):
+        b, n = x.shape[:2]
+        qkv = self.qkv(self.norm1(x)).reshape(b, n, self.heads, 3, -1)
+        return qkv.permute(3, 0, 2, 1, 4)
+
+
+@a_encoder.misconception(
+    "words-mixed-with-heads",
+    "You reshape (B, L, width) to (B, heads, L, width / heads) at once, which puts pieces of "
+    "several words into one row. Part the width first, (B, L, heads, width / heads), and then "
+    "bring the heads before the words by a transpose.",
+)
+class TextEncoder(_Encoder):
+    def parts(self, x):
+        b, n = x.shape[:2]
+        return [a.reshape(b, self.heads, n, -1) for a in self.qkv(self.norm1(x)).chunk(3, -1)]
+
+
+@a_encoder.misconception(
+    "one-head",
+    "There is one head, as wide as the whole. self.heads of them share the width, and each has a "
+    "softmax of its own.",
+)
+class TextEncoder(_Encoder):
+    def parts(self, x):
+        b, n = x.shape[:2]
+        return self.qkv(self.norm1(x)).reshape(b, n, 3, 1, -1).permute(2, 0, 3, 1, 4)
+
+
 @a_encoder.alternative("softmax by hand")
 class TextEncoder(_Encoder):
     def attend(self, x, mask):
@@ -582,6 +703,95 @@ class CrossAttention(_Cross):
         return x + self.proj(h.reshape(x.shape))
 
 
+@a_cross.misconception(
+    "softmax-over-places",
+    "Your scores are masked, and then the softmax runs over the places: each word shares out its "
+    "attention. Here the places ask: for each place the shares of the words add up to 1.",
+)
+class CrossAttention(_Cross):
+    def mix(self, q, k, v, allowed):
+        scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
+        return scores.masked_fill(~allowed[:, None, None, :], -1e9).softmax(2) @ v
+
+
+@a_cross.misconception(
+    "scaled-by-all-channels",
+    "You divide by the root of all C channels. A score is a sum over the channels of one head: "
+    "divide by the root of C / heads.",
+)
+class CrossAttention(_Cross):
+    def mix(self, q, k, v, allowed):
+        q = q / self.heads**0.5
+        return super().mix(q, k, v, allowed)
+
+
+@a_cross.misconception(
+    "masked-after-the-softmax",
+    "You strike out pads after the softmax (or their values): they had their share of the 1 "
+    "already, and what is left to the words adds up to less. Mask the scores before it.",
+)
+class CrossAttention(_Cross):
+    def mix(self, q, k, v, allowed):
+        return super().mix(q, k, v * allowed[:, None, :, None], None)
+
+
+@a_cross.misconception(
+    "scores-made-zero",
+    "You multiply scores by the mask. A score of 0 is not a small one: the softmax makes a share "
+    "of it. A place may not look where its score is minus infinity.",
+)
+class CrossAttention(_Cross):
+    def mix(self, q, k, v, allowed):
+        scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
+        return (scores * allowed[:, None, None, :]).softmax(3) @ v
+
+
+@a_cross.misconception(
+    "one-head",
+    "There is one head, of all channels. self.heads of them share the channels, and each has a "
+    "softmax of its own.",
+)
+class CrossAttention(_Cross):
+    def mix(self, q, k, v, allowed):
+        def joined(a):
+            return a.transpose(1, 2).flatten(2)[:, None]
+
+        h = super().mix(joined(q), joined(k), joined(v), allowed)[:, 0]
+        return h.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+@a_cross.misconception(
+    "words-mixed-with-heads",
+    "You reshape keys and values from (B, L, C) to (B, heads, L, C / heads) at once, which puts "
+    "pieces of several words into one row. Part the channels first, (B, L, heads, C / heads), and "
+    "then bring the heads before the words by a transpose.",
+)
+class CrossAttention(_Cross):
+    def parts(self, x, context):
+        q, _, _ = super().parts(x, context)
+        k, v = self.kv(context).chunk(2, dim=-1)
+        return q, *(a.reshape(len(x), self.heads, -1, q.shape[-1]) for a in (k, v))
+
+
+@a_cross.misconception(
+    "shortcut-normalised",
+    "The shortcut adds the normalised picture. The norm is for the queries only; x itself goes "
+    "past it.",
+)
+class CrossAttention(_Cross):
+    def add(self, x, h):
+        return super().add(self.norm(x), h)
+
+
+@a_cross.misconception(
+    "no-proj",
+    "self.proj is not used: what the heads found is added as it is. It mixes them first.",
+)
+class CrossAttention(_Cross):
+    def add(self, x, h):
+        return x + h.transpose(2, 3).reshape(x.shape)
+
+
 @a_cross.alternative("softmax by hand")
 class CrossAttention(_Cross):
     def forward(self, x, context, mask):
@@ -649,6 +859,12 @@ class Seen:
 
     def right_share(self):
         return all(abs(self.share(name) - self.p(name)) < 0.06 for name in (FEW, MOST))
+
+    def is_block(self, name):
+        """Whether those that were dropped stand side by side, with none that was kept between."""
+        gone = self.gone(name)
+        rows = [] if gone is None else gone.nonzero()[:, 0].tolist()
+        return len(rows) > 9 and rows[-1] - rows[0] + 1 == len(rows)
 
     def becomes(self, name, value):
         """Whether whole rows became ``value`` everywhere, in about the right number."""
@@ -771,6 +987,32 @@ def drop_prompts(tokens, p, empty, generator=None):
 
 
 @a_drop.misconception(
+    "a-block",
+    "You drop a block of neighbours, the first ones perhaps, and chance has no part in it. Each "
+    "prompt is dropped for itself, by a draw of its own.",
+    detect=lambda got, expected, cases: (s := Seen(got, cases)).right_share() and s.is_block(FEW),
+)
+def drop_prompts(tokens, p, empty, generator=None):
+    gone = torch.arange(len(tokens)) < round(p * len(tokens))
+    return torch.where(gone[:, None], empty, tokens)
+
+
+@a_drop.misconception(
+    "normal-draws",
+    "You compare normal draws with p. Half of them are below 0. A draw that is even between 0 and "
+    "1 is below p with probability p: torch.rand, not torch.randn.",
+    detect=lambda got, expected, cases: all(
+        abs(s.share(name) - (1 + math.erf(s.p(name) / 2**0.5)) / 2) < 0.06
+        for s in [Seen(got, cases)]
+        for name in (FEW, MOST)
+    ),
+)
+def drop_prompts(tokens, p, empty, generator=None):
+    draw = torch.randn(len(tokens), generator=generator)
+    return torch.where((draw < p)[:, None], empty, tokens)
+
+
+@a_drop.misconception(
     "reseeded",
     "The same places are dropped in every call, because the generator is seeded (or made) inside. "
     "Whoever calls you owns the generator; each call goes on where the last one stopped.",
@@ -778,6 +1020,7 @@ def drop_prompts(tokens, p, empty, generator=None):
         (s := Seen(got, cases)).right_share()
         and s.seeds is not None
         and torch.equal(s.seeds["first"], s.seeds["later"])
+        and not s.is_block(FEW)
     ),
 )
 def drop_prompts(tokens, p, empty, generator=None):
@@ -905,6 +1148,41 @@ def guided_by_two(eps_null, eps_a, eps_b, scale_a, scale_b):
 )
 def guided_by_two(eps_null, eps_a, eps_b, scale_a, scale_b):
     return eps_null + (scale_a * (eps_a - eps_null) + scale_b * (eps_b - eps_null)) / 2
+
+
+@a_two.misconception(
+    "one-more",
+    "You go along each direction by 1 + scale. Some papers write guidance so; in this course a "
+    "scale of 1 is the prompt's own prediction, and 0 leaves the prompt out.",
+)
+def guided_by_two(eps_null, eps_a, eps_b, scale_a, scale_b):
+    one = eps_null + (1 + scale_a) * (eps_a - eps_null)
+    return one + (1 + scale_b) * (eps_b - eps_null)
+
+
+@a_two.misconception(
+    "starts-from-a",
+    "You start at eps_a, so that a counts once more than scale_a says. Start at eps_null.",
+)
+def guided_by_two(eps_null, eps_a, eps_b, scale_a, scale_b):
+    return eps_a + scale_a * (eps_a - eps_null) + scale_b * (eps_b - eps_null)
+
+
+@a_two.misconception(
+    "sign-lost",
+    "The sign of scale_b gets lost: below 0 you go towards b all the same. A negative prompt needs "
+    "no special case; the formula goes away from b by itself.",
+)
+def guided_by_two(eps_null, eps_a, eps_b, scale_a, scale_b):
+    return eps_null + scale_a * (eps_a - eps_null) + abs(scale_b) * (eps_b - eps_null)
+
+
+@a_two.misconception(
+    "negative-left-out",
+    "A scale_b below 0 changes nothing in yours: b is left out. It should be gone away from.",
+)
+def guided_by_two(eps_null, eps_a, eps_b, scale_a, scale_b):
+    return eps_null + scale_a * (eps_a - eps_null) + max(scale_b, 0.0) * (eps_b - eps_null)
 
 
 @a_two.alternative("weights that add up to one")
@@ -1037,6 +1315,17 @@ def retrieval_accuracy(image_features, text_features):
 )
 def retrieval_accuracy(image_features, text_features):
     return _share(_cosines(image_features, text_features)) * len(image_features)
+
+
+@a_retrieval.misconception(
+    "to-the-last-digit",
+    "You take the greatest cosine to its last digit, by argmax or by ==. Where texts are alike, "
+    "rounding then decides which one is nearest. Cosines within 1e-6 of the greatest count as "
+    "equal to it, and k equals give 1 / k.",
+)
+def retrieval_accuracy(image_features, text_features):
+    nearest = _cosines(image_features, text_features).argmax(1)
+    return float((nearest == torch.arange(len(nearest))).double().mean())
 
 
 @a_retrieval.alternative("one picture at a time")

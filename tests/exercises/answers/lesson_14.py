@@ -180,6 +180,98 @@ def inpaint_step(x, step, known, mask, now, then, noises):
                    _rise(now, then))  # fmt: skip
 
 
+@a_inpaint.misconception(
+    "known-in-the-last-round-only",
+    "The known part is put in after the last round only. The rounds before it were to let the two "
+    "parts hear of each other, and draw without having seen it: put it in after each step.",
+)
+def inpaint_step(x, step, known, mask, now, then, noises):
+    rise, merge = _rise(now, then), _merge(known, mask, then)
+    for _, on_the_way in noises:
+        at_then = step(x, now, then)
+        x = rise(at_then, on_the_way)
+    return merge(at_then, noises[-1][0])
+
+
+@a_inpaint.misconception(
+    "noise-there-not-shrunk",
+    "The noise that is there already shrinks with the signal on the way back. You take it off as "
+    "it was before, sigma_then squared, and add too little.",
+)
+def inpaint_step(x, step, known, mask, now, then, noises):
+    spread = math.sqrt(now[1] ** 2 - then[1] ** 2)
+
+    def rise(x, noise):
+        return now[0] / then[0] * x + spread * noise
+
+    return _rounds(x, step, now, then, noises, _merge(known, mask, then), rise)
+
+
+@a_inpaint.misconception(
+    "keeps-the-variance",
+    "Your noise on the way back has the variance 1 - (alpha_now / alpha_then)^2. That is right "
+    "only where alpha^2 + sigma^2 = 1 at both levels. Take it from the sigmas.",
+)
+def inpaint_step(x, step, known, mask, now, then, noises):
+    back = now[0] / then[0]
+
+    def rise(x, noise):
+        return back * x + math.sqrt(max(0.0, 1 - back**2)) * noise
+
+    return _rounds(x, step, now, then, noises, _merge(known, mask, then), rise)
+
+
+@a_inpaint.misconception(
+    "variance-for-deviation",
+    "You multiply the noise by the variance that is missing. A standard normal tensor is "
+    "multiplied by its root, the standard deviation.",
+)
+def inpaint_step(x, step, known, mask, now, then, noises):
+    back = now[0] / then[0]
+    missing = max(0.0, now[1] ** 2 - (back * then[1]) ** 2)
+
+    def rise(x, noise):
+        return back * x + missing * noise
+
+    return _rounds(x, step, now, then, noises, _merge(known, mask, then), rise)
+
+
+@a_inpaint.misconception(
+    "ratio-upside-down",
+    "Your factor on the way back is alpha_then / alpha_now. The signal has alpha_then in front of "
+    "it, and alpha_now is wanted.",
+)
+def inpaint_step(x, step, known, mask, now, then, noises):
+    back = then[0] / now[0]
+    spread = math.sqrt(max(0.0, now[1] ** 2 - (back * then[1]) ** 2))
+
+    def rise(x, noise):
+        return back * x + spread * noise
+
+    return _rounds(x, step, now, then, noises, _merge(known, mask, then), rise)
+
+
+@a_inpaint.misconception(
+    "one-noise-of-the-pair",
+    "The way back uses the noise that is on the known part already, the first of the pair. Then "
+    "the two are not independent, and their variances do not add up. The second is for the way.",
+)
+def inpaint_step(x, step, known, mask, now, then, noises):
+    pairs = [(first, first) for first, _ in noises]
+    return _rounds(x, step, now, then, pairs, _merge(known, mask, then), _rise(now, then))
+
+
+@a_inpaint.misconception(
+    "noise-of-the-next-round",
+    "The way back uses the second noise of the pair of the round that it leads to. It belongs to "
+    "the round that has just been made.",
+)
+def inpaint_step(x, step, known, mask, now, then, noises):
+    seconds = [second for _, second in noises[1:]] + [noises[0][1]]
+    pairs = [(first, second) for (first, _), second in zip(noises, seconds)]
+    return _rounds(x, step, now, then, pairs, _merge(known, mask, then), _rise(now, then))
+
+
 @a_inpaint.alternative("blended with numbers, by index")
 def inpaint_step(x, step, known, mask, now, then, noises):
     keep = mask.to(x.dtype)
@@ -319,6 +411,69 @@ def edit(x0, strength, levels, step, noise):
     n = len(levels)
     left = levels[max(0, n - 1 - round(strength * n)) :]
     return _steps(left[0][0] * x0 + left[0][1] * noise, left, step)
+
+
+@a_edit.misconception(
+    "first-steps",
+    "x0 is brought to the noisiest level, and the first steps from there are made. Then you stop "
+    "on the way, at a level with noise. It is the last steps that are made, down to data.",
+)
+def edit(x0, strength, levels, step, noise):
+    k = round(strength * (len(levels) - 1))
+    return _steps(levels[0][0] * x0 + levels[0][1] * noise, levels[: k + 1], step) if k else x0
+
+
+@a_edit.misconception(
+    "noised-to-the-top",
+    "The right steps are made, but x0 was brought to the noisiest level of all. Bring it to the "
+    "level at which the first of these steps begins.",
+)
+def edit(x0, strength, levels, step, noise):
+    left = _left(strength, levels)
+    if len(left) == 1:
+        return x0
+    return _steps(levels[0][0] * x0 + levels[0][1] * noise, left, step)
+
+
+@a_edit.misconception(
+    "rounded-up",
+    "The number of steps is rounded up. The stub asks for the nearest whole number.",
+)
+def edit(x0, strength, levels, step, noise):
+    n = len(levels) - 1
+    left = levels[n - math.ceil(strength * n) :]
+    return _steps(left[0][0] * x0 + left[0][1] * noise, left, step)
+
+
+@a_edit.misconception(
+    "last-step-left-out",
+    "You stop one step too early: what you return is at the last level with noise, and not data.",
+)
+def edit(x0, strength, levels, step, noise):
+    left = _left(strength, levels)
+    start = left[0][0] * x0 + left[0][1] * noise
+    return _steps(start, left[:-1], step) if len(left) > 1 else start
+
+
+@a_edit.misconception(
+    "noise-alone-at-strength-1",
+    "At strength 1 you begin with noise alone. All steps are made then, but the first level is a "
+    "level like the others: a little of x0 is there, alpha times.",
+)
+def edit(x0, strength, levels, step, noise):
+    left = _left(strength, levels)
+    all_of_them = len(left) == len(levels)
+    start = noise if all_of_them else left[0][0] * x0 + left[0][1] * noise
+    return _steps(start, left, step)
+
+
+@a_edit.misconception(
+    "neither-noise-nor-scale",
+    "The steps begin with x0 as it is. The first of them is told that there is noise: bring x0 to "
+    "its level, alpha times x0 and sigma times the noise.",
+)
+def edit(x0, strength, levels, step, noise):
+    return _steps(x0, _left(strength, levels), step)
 
 
 @a_edit.alternative("by index")
@@ -536,6 +691,50 @@ def posterior_guidance_step(x_t, estimate, step, measure, y, scale):
     return (step(x_t, x0) - scale * gradient).detach()
 
 
+@a_posterior.misconception(
+    "half-the-square",
+    "You differentiate half of the square of the norm. Far from y it pushes without measure, near "
+    "y hardly at all; the norm pushes alike wherever it is.",
+)
+def posterior_guidance_step(x_t, estimate, step, measure, y, scale):
+    return _guided(x_t, estimate, step, measure, y, scale, lambda off: off.square().sum() / 2)
+
+
+@a_posterior.misconception(
+    "gradient-made-a-unit",
+    "You divide the gradient by its own length. The norm of the misfit has been taken already; its "
+    "gradient is used as it comes, with what the network made of it.",
+)
+def posterior_guidance_step(x_t, estimate, step, measure, y, scale):
+    still = _guided(x_t, estimate, step, measure, y, 0.0, _norms)
+    moved = (_guided(x_t, estimate, step, measure, y, 1.0, _norms) - still).flatten(1)
+    length = torch.linalg.vector_norm(moved, dim=1, keepdim=True).clamp(min=1e-12)
+    return still + scale * (moved / length).reshape(x_t.shape)
+
+
+@a_posterior.misconception(
+    "moved-before-the-step",
+    "You move x_t, and then make the step from there. The step shrinks what you did by a factor of "
+    "its own; the result of the step is what is moved.",
+)
+def posterior_guidance_step(x_t, estimate, step, measure, y, scale):
+    with torch.enable_grad():
+        at = x_t.detach().requires_grad_(True)
+        x0 = estimate(at)
+        (gradient,) = torch.autograd.grad(_norms((y - measure(x0)).flatten(1)), at)
+    with torch.no_grad():
+        return step(x_t.detach() - scale * gradient, x0.detach())
+
+
+@a_posterior.misconception(
+    "not-moved",
+    "This is the sampler's step, and nothing more: the measurement has no part in what you return.",
+)
+def posterior_guidance_step(x_t, estimate, step, measure, y, scale):
+    with torch.no_grad():
+        return step(x_t.detach(), estimate(x_t))
+
+
 @a_posterior.alternative("torch.func")
 def posterior_guidance_step(x_t, estimate, step, measure, y, scale):
     def misfit(at):
@@ -687,6 +886,23 @@ def balanced_labels(n, classes, counts):
         counts[fewest] += 1
         labels.append(fewest)
     return torch.tensor(sorted(labels), dtype=torch.int64)
+
+
+@a_balanced.misconception(
+    "drawn-ones-not-counted",
+    "All n go to the class that has the fewest at the beginning. Each drawn one counts, too: after "
+    "it, another class may have the fewest.",
+)
+def balanced_labels(n, classes, counts):
+    return torch.full((n,), counts.index(min(counts)), dtype=torch.int64)
+
+
+@a_balanced.misconception(
+    "most-first",
+    "Each drawn one goes to the class that has the most. The class with the fewest gets it.",
+)
+def balanced_labels(n, classes, counts):
+    return torch.full((n,), counts.index(max(counts)), dtype=torch.int64)
 
 
 @a_balanced.alternative("a heap")
@@ -913,6 +1129,43 @@ def mix_real_and_synthetic(real, synthetic, test, tol):
     return x, torch.cat([real[1], synthetic[1]])[: len(x)], origin
 
 
+@a_mix.misconception(
+    "mean-of-absolute-values",
+    "You average absolute differences. Squares come first, then the mean, then the root: a few "
+    "large differences weigh more in it.",
+)
+def mix_real_and_synthetic(real, synthetic, test, tol):
+    def far(a, b):
+        return (a.flatten(1)[:, None] - b.flatten(1)[None]).abs().mean(2)
+
+    return _mixed(real, synthetic, *_choose(real, synthetic, test, tol, far))
+
+
+@a_mix.misconception(
+    "greatest-difference",
+    "You compare the greatest difference of any value with tol (torch.allclose does, too). The "
+    "root of the mean of the squares is asked for.",
+)
+def mix_real_and_synthetic(real, synthetic, test, tol):
+    def far(a, b):
+        return (a.flatten(1)[:, None] - b.flatten(1)[None]).abs().amax(2)
+
+    return _mixed(real, synthetic, *_choose(real, synthetic, test, tol, far))
+
+
+@a_mix.misconception(
+    "compared-with-real-ones-not-taken",
+    "A synthetic item is left out because it is the same as a real one that was left out itself. "
+    "Only those that were taken count.",
+)
+def mix_real_and_synthetic(real, synthetic, test, tol):
+    clean = ~(_rms(real[0], test) <= tol).any(1)
+    fresh = ~(_rms(synthetic[0], torch.cat([test, real[0]])) <= tol).any(1)
+    return _mixed(
+        real, synthetic, clean, _first_ones(_rms(synthetic[0], synthetic[0]) <= tol, fresh)
+    )
+
+
 @a_mix.alternative("one by one, in lists")
 def mix_real_and_synthetic(real, synthetic, test, tol):
     def known(item, others):
@@ -1136,6 +1389,80 @@ def repair_audio(x, proposal, start, stop, fade):
     near = (away > 0) & (away <= fade)
     gain = _rms_of(x, near) / _rms_of(proposal, near) if near.any() else 1.0
     return _joined(x, proposal, start, stop, fade, gain=gain)
+
+
+@a_audio.misconception(
+    "fade-begins-too-late",
+    "Next to the gap your proposal still has the share 1. At distance 1 it is 1 - 1 / (fade + 1) "
+    "already: 1 belongs to the gap itself, distance 0.",
+)
+def repair_audio(x, proposal, start, stop, fade):
+    away = _away(x, start, stop)
+    share = (1 - (away - 1).clamp(min=0) / max(fade, 1)).clamp(min=0) * (away <= fade)
+    return _joined(x, proposal, start, stop, fade, share=share)
+
+
+@a_audio.misconception(
+    "one-gain-a-channel",
+    "Each channel gets a factor of its own. The level is taken over all channels of a clip "
+    "together, so that what is left and what is right stays so.",
+)
+def repair_audio(x, proposal, start, stop, fade):
+    away = _away(x, start, stop)
+
+    def rms(v, places):
+        return v[..., places].square().mean(2, keepdim=True).sqrt()
+
+    gain = _gain(x, proposal, (away > 0) & (away <= fade), rms)
+    return _joined(x, proposal, start, stop, fade, gain)
+
+
+@a_audio.misconception(
+    "proposal-measured-in-the-gap",
+    "You take the level of the proposal in the gap, and that of x beside it. A drum fades: measure "
+    "both at the same places, where samples are faded.",
+)
+def repair_audio(x, proposal, start, stop, fade):
+    away = _away(x, start, stop)
+    near = (away > 0) & (away <= fade)
+
+    def rms(v, places):
+        return _rms_of(v, away == 0 if v is proposal else places)
+
+    return _joined(x, proposal, start, stop, fade, _gain(x, proposal, near, rms))
+
+
+@a_audio.misconception(
+    "level-from-the-left",
+    "You take the level on the left of the gap only. Both sides count, together.",
+)
+def repair_audio(x, proposal, start, stop, fade):
+    places = torch.arange(x.shape[-1])
+    near = (places < start) & (places >= start - fade)
+    return _joined(x, proposal, start, stop, fade, _gain(x, proposal, near))
+
+
+@a_audio.misconception(
+    "fade-narrowed-at-the-edge",
+    "Where one side has less room than `fade`, you make the fade shorter on both, shares and all. "
+    "Only samples that do not exist are left out; the others keep their shares.",
+)
+def repair_audio(x, proposal, start, stop, fade):
+    return _joined(x, proposal, start, stop, min(fade, start, x.shape[-1] - stop))
+
+
+@a_audio.misconception(
+    "around-the-end",
+    "Near the start of the clip you count on to places below 0, and those are the last samples to "
+    "Python. There is nothing before the first.",
+)
+def repair_audio(x, proposal, start, stop, fade):
+    away = _away(x, start, stop)
+    for d in range(start + 1, fade + 1):
+        away[start - d] = d
+    gain = _gain(x, proposal, (away > 0) & (away <= fade))
+    share = (1 - away / (fade + 1)).clamp(min=0)
+    return _joined(x, proposal, start, stop, fade, gain, share)
 
 
 @a_audio.alternative("clip by clip, sample by sample")

@@ -171,6 +171,66 @@ def flow_sample(model, x, n, method="euler"):
 
 
 @a_sample.misconception(
+    "whole-step-away",
+    "The whole step goes along the velocity, towards growing t and so towards noise. You walk the "
+    "other way, as in your half step.",
+)
+def flow_sample(model, x, n, method="euler"):
+    for k in range(n, 0, -1):
+        t = k / n
+        slope = model(x, _at(x, t))
+        if method == "midpoint":
+            slope = model(x - slope / (2 * n), _at(x, t - 0.5 / n))
+        x = x + slope / n
+    return x
+
+
+@a_sample.misconception(
+    "time-rises",
+    "You walk from noise to data, and tell the network times from 0 to 1. It has to be told where "
+    "x is: t = 1 first.",
+)
+def flow_sample(model, x, n, method="euler"):
+    for k in range(n):
+        t = k / n
+        slope = model(x, _at(x, t))
+        if method == "midpoint":
+            slope = model(x - slope / (2 * n), _at(x, t - 0.5 / n))
+        x = x - slope / n
+    return x
+
+
+@a_sample.misconception(
+    "whole-step-to-the-middle",
+    "You ask for the slope in the middle at a place that is a whole step on. Go half a step.",
+)
+def flow_sample(model, x, n, method="euler"):
+    for k in range(n, 0, -1):
+        t = k / n
+        slope = model(x, _at(x, t))
+        if method == "midpoint":
+            slope = model(x - slope / n, _at(x, t - 0.5 / n))
+        x = x - slope / n
+    return x
+
+
+@a_sample.misconception(
+    "half-as-many-steps",
+    "With the midpoint method you make n / 2 steps, so that both methods cost n calls. n is the "
+    "number of steps; the midpoint method makes 2n calls.",
+)
+def flow_sample(model, x, n, method="euler"):
+    n = max(1, n // 2) if method == "midpoint" else n
+    for k in range(n, 0, -1):
+        t = k / n
+        slope = model(x, _at(x, t))
+        if method == "midpoint":
+            slope = model(x - slope / (2 * n), _at(x, t - 0.5 / n))
+        x = x - slope / n
+    return x
+
+
+@a_sample.misconception(
     "wrong-sign",
     "Time falls in yours, but you add the velocity. It points towards growing t, that is towards "
     "noise; you walk the other way.",
@@ -234,7 +294,8 @@ def flow_sample(model, x, n, method="euler"):
 @a_sample.misconception(
     "two-half-steps",
     "You make two Euler steps of half the size. That costs as much as the midpoint method, and is "
-    "of first order: it uses the first slope for the first half of the way.",
+    "of first order: it uses the first slope for the first half of the way. (To average the two "
+    "slopes is the same.) The midpoint method makes the whole step with the second slope.",
 )
 def flow_sample(model, x, n, method="euler"):
     for k in range(n, 0, -1):
@@ -750,6 +811,99 @@ def _bias_only(block):
 
 
 _wrong(
+    "only-the-weight-zero",
+    "The weight of modulation is zero at the start, the bias is not: the gates are open by as much "
+    "as it says. A linear layer has both.",
+    prepare=lambda block: nn.init.constant_(block.modulation.bias, 0.3),
+)
+
+
+_wrong(
+    "attention-zero-at-the-start",
+    "More is zero than was asked for. modulation alone starts at zero: the gates close the block, "
+    "and proj keeps its numbers, or no gradient would come back through it.",
+    prepare=lambda block: nn.init.zeros_(block.proj.weight),
+)
+
+
+def _forward(self, x, emb):
+    sm, cm, gm, sa, ca, ga = _parts(self, emb)
+    x = x + ga * self.attend(self.norm1(x) * (1 + ca) + sa)
+    return x + gm * self.mlp(self.norm2(x) * (1 + cm) + sm)
+
+
+_wrong(
+    "branches-swapped",
+    "The first three vectors go to the mlp in yours, the last three to the attention. It is the "
+    "other way round.",
+    _forward,
+)
+
+
+def _forward(self, x, emb):
+    ga, sa, ca, gm, sm, cm = _parts(self, emb)
+    x = x + ga * self.attend(self.norm1(x) * (1 + ca) + sa)
+    return x + gm * self.mlp(self.norm2(x) * (1 + cm) + sm)
+
+
+_wrong(
+    "gate-taken-first",
+    "You take the first of three vectors for the gate. The order is shift, scale, gate.",
+    _forward,
+)
+
+
+def _forward(self, x, emb):
+    sa, ca, ga, sm, cm, gm = _parts(self, emb)
+    x = x + ga * self.attend((self.norm1(x) + sa) * (1 + ca))
+    return x + gm * self.mlp((self.norm2(x) + sm) * (1 + cm))
+
+
+_wrong(
+    "shifted-before-scaled",
+    "You add the shift first and multiply then, so that the shift is scaled too.",
+    _forward,
+)
+
+
+def _forward(self, x, emb):
+    sa, ca, ga, sm, cm, gm = _parts(self, emb)
+    x = x + ga * self.attend(self.norm1(x) * (1 + ca) + sa)
+    return x + gm * self.mlp(x * (1 + cm) + sm)
+
+
+_wrong("no-second-norm", "norm2 is not used: the mlp gets tokens as they are.", _forward)
+
+
+def _forward(self, x, emb):
+    sa, ca, ga, sm, cm, gm = F.silu(self.modulation(emb))[:, None].chunk(6, dim=2)
+    x = x + ga * self.attend(self.norm1(x) * (1 + ca) + sa)
+    return x + gm * self.mlp(self.norm2(x) * (1 + cm) + sm)
+
+
+_wrong(
+    "silu-too-late",
+    "SiLU stands behind modulation in yours. It belongs before it, on emb.",
+    _forward,
+)
+
+
+def _forward(self, x, emb):
+    parts = self.modulation(F.silu(emb)).reshape(len(x), 1, -1, 6)
+    sa, ca, ga, sm, cm, gm = parts.unbind(3)
+    x = x + ga * self.attend(self.norm1(x) * (1 + ca) + sa)
+    return x + gm * self.mlp(self.norm2(x) * (1 + cm) + sm)
+
+
+_wrong(
+    "every-sixth",
+    "You take every sixth number for a vector. The six vectors stand one behind the other: the "
+    "first dim numbers are the shift of the attention.",
+    _forward,
+)
+
+
+_wrong(
     "only-the-bias-zero",
     "The bias of modulation is zero at the start, the weight is not: the gates are open for every "
     "emb but zero.",
@@ -1094,8 +1248,7 @@ def accumulated_step(model, optimizer, loss_fn, batch, size):
 @a_pieces.misconception(
     "one-graph-for-all",
     "You add up the losses and go backward once. Until then the values inside the network are kept "
-    "for every piece, which is as much memory as the batch at once; and what you return is a "
-    "tensor that holds on to them.",
+    "for every piece, which is as much memory as the batch at once. Go backward piece by piece.",
 )
 def accumulated_step(model, optimizer, loss_fn, batch, size):
     optimizer.zero_grad()
@@ -1104,7 +1257,60 @@ def accumulated_step(model, optimizer, loss_fn, batch, size):
         total = total + loss_fn(model, *piece) * (len(piece[0]) / len(batch[0]))
     total.backward()
     optimizer.step()
+    return total.item()
+
+
+@a_pieces.misconception(
+    "returns-a-tensor",
+    "The step is right; what you return is a tensor. A plain number is asked for: item() gives it.",
+)
+def accumulated_step(model, optimizer, loss_fn, batch, size):
+    optimizer.zero_grad()
+    total = 0.0
+    for piece in _pieces(batch, size):
+        loss = loss_fn(model, *piece) * (len(piece[0]) / len(batch[0]))
+        loss.backward()
+        total = total + loss.detach()
+    optimizer.step()
     return total
+
+
+@a_pieces.misconception(
+    "part-of-the-last-piece",
+    "The step is right; what you return is the last piece's part of the loss. Add up the parts of "
+    "all pieces.",
+)
+def accumulated_step(model, optimizer, loss_fn, batch, size):
+    optimizer.zero_grad()
+    for piece in _pieces(batch, size):
+        loss = loss_fn(model, *piece) * (len(piece[0]) / len(batch[0]))
+        loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+@a_pieces.misconception(
+    "no-step",
+    "The gradients are there, and the optimizer makes no step.",
+)
+def accumulated_step(model, optimizer, loss_fn, batch, size):
+    optimizer.zero_grad()
+    total = 0.0
+    for piece in _pieces(batch, size):
+        loss = loss_fn(model, *piece) * (len(piece[0]) / len(batch[0]))
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+@a_pieces.misconception(
+    "size-pieces",
+    "You make size pieces. size is how many samples a piece may have.",
+)
+def accumulated_step(model, optimizer, loss_fn, batch, size):
+    return a_pieces.reference_defines["accumulated_step"](
+        model, optimizer, loss_fn, batch, -(-len(batch[0]) // size)
+    )
 
 
 @a_pieces.alternative("by places")
@@ -1151,6 +1357,14 @@ def shard(indices, rank, world, epoch):
     return mixed[: len(indices) // world * world][rank::world]
 
 
+def _even_steps(indices, epoch):
+    """Whether all shares go through the file in steps of one width, from its end to its start."""
+    place = {int(v): i for i, v in enumerate(indices)}
+    steps = {(place[b] - place[a]) % len(place)
+             for share in epoch for a, b in pairwise(share.tolist())}  # fmt: skip
+    return len(steps) == 1
+
+
 def _facts(case, value):
     """What is wrong with the shares of a case, as words; how exactly they are mixed counts not."""
     indices, world, _ = case.args
@@ -1165,7 +1379,8 @@ def _facts(case, value):
         if not bool(torch.isin(together, indices).all()):
             wrong.add("strange")
         elif len(together.unique()) < len(together):
-            wrong.add("twice")
+            apart = world > 1 and all(torch.equal(a[1:], b[:-1]) for a, b in pairwise(epoch))
+            wrong.add("one apart" if apart else "twice")
     if not all(torch.equal(a, b) for x, y in zip(shares, value["again"]) for a, b in zip(x, y)):
         wrong.add("changing")
     if value["global generator moved"]:
@@ -1174,6 +1389,8 @@ def _facts(case, value):
         whole = [torch.stack(epoch).T.reshape(-1) for epoch in shares]
         if torch.equal(whole[0], indices[: len(whole[0])]):
             wrong.add("in order")
+        elif any(_even_steps(indices, epoch) for epoch in shares):
+            wrong.add("in steps")
         members = [[set(s.tolist()) for s in epoch] for epoch in shares]
         if len(shares) > 1:
             if all(torch.equal(whole[0], w) for w in whole):
@@ -1246,6 +1463,29 @@ def shard(indices, rank, world, epoch):
     generator = torch.Generator().manual_seed(0)
     mixed = indices[torch.randperm(len(indices), generator=generator)]
     return mixed[: len(indices) // world * world][rank::world]
+
+
+@a_shard.misconception(
+    "cut-one-apart",
+    "The shares of neighbouring workers overlap but for one sample: worker rank begins rank "
+    "samples later. It begins rank shares later, or takes every world-th sample.",
+    detect=_shows("one apart"),
+)
+def shard(indices, rank, world, epoch):
+    generator = torch.Generator().manual_seed(epoch)
+    mixed = indices[torch.randperm(len(indices), generator=generator)]
+    return mixed[rank : rank + len(indices) // world]
+
+
+@a_shard.misconception(
+    "turned-not-mixed",
+    "Each epoch begins at another sample, and goes on in the order of the file. Samples that are "
+    "neighbours there stay so, and so do classes. Mix them: torch.randperm.",
+    detect=_shows("in steps"),
+)
+def shard(indices, rank, world, epoch):
+    each = len(indices) // world
+    return indices.roll(7 * epoch + 3)[rank * each : (rank + 1) * each]
 
 
 @a_shard.misconception(
