@@ -242,7 +242,6 @@ def walk(denoise, x, levels):
 # Even steps in log(noise / signal): as much care where there is little noise as where much.
 walk_levels = torch.sigmoid(torch.linspace(6, -4, 30)).tolist()
 start = torch.randn(10, 1, 28, 28, generator=torch.Generator().manual_seed(2))
-# A trained network stands here as one more entry as soon as the course ships one.
 shown = {"Gaussian": gaussian, "all digits": every_digit}
 made = {name: walk(denoise, start, walk_levels) for name, denoise in shown.items()}
 
@@ -275,7 +274,35 @@ plots.show(
 # %% [markdown]
 # The first formula knows too little and makes textures. The second knows the data by heart and can
 # only repeat it. **A trained network lies between the two, and can make digits that nobody wrote.**
-# Why it does, when it does not, and how one finds out, is
+# Two such networks come with the course; lessons 05 and 11 train their like. One was shown digits,
+# the other recordings of drum hits:
+
+# %%
+from undiffuse import checkpoints
+from undiffuse.draw import draw
+
+drawn, _ = draw(checkpoints.load("digits"), 10, calls=20, seed=0)  # one of each class
+far = torch.cdist(drawn.flatten(1), data.digits("train")[0].flatten(1)).min(1).values
+print(f"distance to the nearest digit that it was shown: {far.min():.1f} to {far.max():.1f}")
+
+drums = checkpoints.load("drums")
+hits, asked = draw(drums, 2, calls=20, seed=0, guidance=2.0)
+kinds = [drums.recipe.source.names[k] for k in asked.tolist()]
+listen.sounds(
+    dict(zip(kinds, hits)),
+    drums.recipe.source.rate,
+    caption="Drum hits drawn by the shipped network: no recordings, and not chosen.",
+)
+
+# %% tags=["figure"]
+plots.show(
+    plots.image_grid(drawn, list("0123456789"), columns=10),
+    alt="Ten handwritten digits, 0 to 9, drawn by a trained network. All can be read.",
+    caption="Digits drawn by the shipped network from noise alone, one for each class, not chosen.",
+)
+
+# %% [markdown]
+# How such a network comes about, when it does not work, and how one finds out, is
 # what you are going to build and measure: schedules and noise (01, 02), the best denoiser (03), the
 # network and its training (04, 05), the walk (06), steering and measuring (07, 08), little data and
 # little time (09, 10), and then drums, speech, faces and words with the same code.

@@ -967,7 +967,7 @@ verdict = (
         f"{mean_and_sd(linear_against_others('deciding', side))} at {side} × {side}"
         for side in SIZES
     )
-    + ". Whether pictures get better for it is open until models are trained (lessons 05, 06)."
+    + ". Whether pictures get better for it is open until models are trained (lesson 05)."
 )
 _ = record(
     "C1-proxy",

@@ -72,10 +72,10 @@ def new_net(generator: torch.Generator) -> sets2d.PointNet:
 #
 # The process of lesson 02 makes $x_t = \alpha x_0 + \sigma\,\varepsilon$ from data $x_0$, with
 # $\varepsilon$ standard normal. $\alpha$ is the factor of the signal, $\sigma$ the deviation of the
-# noise: in lesson 02 they were $\sqrt{\bar\alpha_t}$ and $\sqrt{1 - \bar\alpha_t}$, here they may be
-# any two numbers. (This $\alpha$ is not the $\alpha_t = 1 - \beta_t$ of a single step.) A denoiser
-# $f$ sees $x_t$ (and knows $\alpha$ and $\sigma$) and guesses $x_0$. Its loss is the mean squared
-# error $\mathbb E\,|x_0 - f(x_t)|^2$.
+# noise: in lesson 02 they were $\sqrt{\bar\alpha_t}$ and $\sqrt{1 - \bar\alpha_t}$, here they may
+# be any two numbers. (This $\alpha$ is not the $\alpha_t = 1 - \beta_t$ of a single step.) A
+# denoiser $f$ sees $x_t$ (and knows $\alpha$ and $\sigma$) and guesses $x_0$. Its loss is the mean
+# squared error $\mathbb E\,|x_0 - f(x_t)|^2$.
 #
 # Many different $x_0$ could have led to the same $x_t$. Call their mean
 # $m(x_t) = \mathbb E[x_0 \mid x_t]$, the **posterior mean**. Then
@@ -267,8 +267,8 @@ check("03.2")
 # w = \operatorname{softmax}_n\!\left( -\frac{|x_t - \alpha y_n|^2}{2\sigma^2} \right).$$
 #
 # This is the **empirical denoiser**. No network can have a lower training loss. (Read it once more
-# as code: a softmax of similarities to $N$ stored items, used to average them. It is attention, which
-# lesson 04 builds, over the training set.)
+# as code: a softmax of similarities to $N$ stored items, used to average them. It is attention,
+# which lesson 04 builds, over the training set.)
 
 # %% [markdown]
 # <!-- exercise 03.3 -->

@@ -339,8 +339,8 @@ check("10.7")
 # **Quantisation** keeps weights as whole numbers of eight bits with a common factor. *Dynamic*
 # quantisation rounds what comes into a layer to eight bits as well, at each call, by its own range.
 # torch does this for linear layers. But our network consists of convolutions. There is a dynamic
-# layer for these, too; torch leaves it out of what it replaces by itself, and warns of its accuracy.
-# Both are tried here, on the same noisy digits.
+# layer for these, too; torch leaves it out of what it replaces by itself, and warns of its
+# accuracy. Both are tried here, on the same noisy digits.
 
 # %%
 import warnings

@@ -256,8 +256,8 @@ check("13.2")
 #
 # $$h_p = \sum_{w} \operatorname{softmax}_w\!\left(\frac{q_p \cdot k_w}{\sqrt{d}}\right) v_w ,$$
 #
-# with $h_p$ what place $p$ gets to know, $q_p$ its query, $k_w$ and $v_w$ key and value of word $w$,
-# and $d$ the channels of a head. The shares of the *words* add up to one, for each place.
+# with $h_p$ what place $p$ gets to know, $q_p$ its query, $k_w$ and $v_w$ key and value of word
+# $w$, and $d$ the channels of a head. The shares of the *words* add up to one, for each place.
 
 # %% [markdown]
 # <!-- exercise 13.3 -->
@@ -609,8 +609,9 @@ plots.show(
 # $$\hat\varepsilon = \varepsilon_u + w_a (\varepsilon_a - \varepsilon_u)
 # + w_b (\varepsilon_b - \varepsilon_u),$$
 #
-# with $\varepsilon_u$, $\varepsilon_a$ and $\varepsilon_b$ the noise predicted without a prompt, with
-# prompt $a$ and with prompt $b$, and a scale $w$ for each prompt. With $w_b$ below 0, $b$ is a *negative prompt*: what the drawing shall not be.
+# with $\varepsilon_u$, $\varepsilon_a$ and $\varepsilon_b$ the noise predicted without a prompt,
+# with prompt $a$ and with prompt $b$, and a scale $w$ for each prompt. With $w_b$ below 0, $b$ is a
+# *negative prompt*: what the drawing shall not be.
 
 # %% [markdown]
 # <!-- exercise 13.5 -->
@@ -916,8 +917,8 @@ _ = record(
 
 # %% [markdown]
 # What would change it? Fewer tones or styles in training: the fewer combinations a role was seen
-# in, the less tells its looks from theirs. A judge that errs less. And a harder test: roles that are never drawn in one style at all, as the emoji's
-# categories are.
+# in, the less tells its looks from theirs. A judge that errs less. And a harder test: roles that
+# are never drawn in one style at all, as the emoji's categories are.
 
 # %% [markdown] tags=["remark"]
 # Which of your four guesses were off? Ask the box for something that the training set cannot know

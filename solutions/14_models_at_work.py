@@ -520,9 +520,9 @@ plots.show(
 # $$x_{t-1} \;\leftarrow\; x_{t-1} \;-\; \zeta\, \nabla_{x_t}
 # \big\lVert\, y - A(\hat x_0(x_t)) \,\big\rVert .$$
 #
-# Here $\zeta$ says how strongly, and $\nabla_{x_t}$ is the gradient by $x_t$. Two things are easy to
-# get wrong. The gradient is by $x_t$, *through the network*: it says how the noisy picture has to
-# change for the guess to fit. And it is the norm, not its square. What enters the network on the
+# Here $\zeta$ says how strongly, and $\nabla_{x_t}$ is the gradient by $x_t$. Two things are easy
+# to get wrong. The gradient is by $x_t$, *through the network*: it says how the noisy picture has
+# to change for the guess to fit. And it is the norm, not its square. What enters the network on the
 # way back has then the same size whether the misfit is large or small, so that one $\zeta$ serves
 # for all levels. (The paper's algorithm 1 writes the square, with a $\zeta$ that is divided by the
 # norm. That is the same but for a factor of 2.)

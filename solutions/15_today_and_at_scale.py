@@ -315,9 +315,10 @@ print(f"DDIM on the straight schedule and your Euler: the same within {1e-12:g}:
 # ## Where to train
 #
 # Which times should be drawn? Near $t = 1$ hardly anything of the image is left to be seen, and the
-# best guess for it is the mean image. Near $t = 0$ it is the noise that cannot be seen, and the best
-# guess for it is its mean, 0. Both are easy. In the middle lies what has to be learned. Esser et al. (2024), who trained Stable Diffusion 3, tried many ways to draw
-# times, and took the *logit-normal* one:
+# best guess for it is the mean image. Near $t = 0$ it is the noise that cannot be seen, and the
+# best guess for it is its mean, 0. Both are easy. In the middle lies what has to be learned. Esser
+# et al. (2024), who trained Stable Diffusion 3, tried many ways to draw times, and took the
+# *logit-normal* one:
 #
 # $$t = \frac{1}{1 + e^{-z}}, \qquad z \sim \mathcal{N}(m, s^2).$$
 
@@ -446,10 +447,10 @@ plots.show(
 # ### Time and class reach every block
 #
 # In the U-Net, the embedding of time and class was added inside each residual block. DiT steers
-# more strongly. Each block makes six vectors of it: a *shift* $b$, a *scale* $s$ and a *gate* $g$ for
-# the attention (index $a$), and three more for the small network that follows (`mlp`, index $m$).
-# This is called *adaptive layer norm*, adaLN. With $e$ the embedding, and all products number by
-# number:
+# more strongly. Each block makes six vectors of it: a *shift* $b$, a *scale* $s$ and a *gate* $g$
+# for the attention (index $a$), and three more for the small network that follows (`mlp`, index
+# $m$). This is called *adaptive layer norm*, adaLN. With $e$ the embedding, and all products number
+# by number:
 #
 # $$(b_a, s_a, g_a, b_m, s_m, g_m) = W\, \text{SiLU}(e) + c$$
 #

@@ -416,9 +416,9 @@ def with_old_outputs(source: Source) -> dict | None:
         return None
     for cell, before in zip(new, old):
         cell.update(execution_count=before["execution_count"], outputs=before["outputs"])
-    if own.get("checks_version") != wanted["metadata"]["coursework"]["checks_version"]:
-        if not _check_again(source, new):
-            return None
+    other_checks = own.get("checks_version") != wanted["metadata"]["coursework"]["checks_version"]
+    if other_checks and not _check_again(source, new):
+        return None
     wanted["metadata"] = {
         **copy.deepcopy(KERNEL),
         "coursework": {**wanted["metadata"]["coursework"], "budget": "full"},

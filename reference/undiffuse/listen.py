@@ -120,7 +120,8 @@ def spectrogram(ax: Axes, audio: Array, rate: int, *, n_fft: int | None = None) 
     """Draws how strong each frequency is at each time into ``ax``; returns the image.
 
     Colour is the level in dB of full scale (a full-scale sine has 0), from ``QUIETEST`` to 0 in
-    every picture, so that pictures can be compared, in steps of 2 dB. n_fft: about 32 ms if None, a power of two.
+    every picture, so that pictures can be compared, in steps of 2 dB. n_fft: about 32 ms if None,
+    a power of two.
     """
     from matplotlib import colormaps
 

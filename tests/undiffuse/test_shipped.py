@@ -26,7 +26,7 @@ def facts_of(name):
 
 
 def test_names():
-    assert set(IMAGES) == {"digits", "fashion"}
+    assert set(IMAGES) == {"digits", "digits-efficient", "fashion"}
     assert set(PROMPTED) <= {"portraits", "emoji"}
     rest = set(SHIPPED) - set(IMAGES) - set(PROMPTED)
     assert rest <= {"drums", "notes", "speech", "vocoder"}
