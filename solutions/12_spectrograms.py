@@ -1267,7 +1267,9 @@ if spoken:
 # %% [markdown]
 # These were short trainings, in which the way over the picture was charged for no vocoder. The
 # course has measured it once with longer ones, on equal terms: as many seconds of training for each
-# way in all, so that a way with two networks has half of them for each.
+# way in all, so that a way with two networks has half of them for each. Its figures are not to be
+# held against those above: it takes recordings as loud and as long as they are, a larger network
+# for pictures, and the shipped classifier writes down what it hears.
 
 # %%
 ways_compared = recorded("C3-ways", "course experiment C3-ways --workers 2 --out data/results")
