@@ -48,7 +48,8 @@ def freeze(model: nn.Module, patterns: str | Iterable[str]) -> int:
     for module in model.modules():
         own = list(module.parameters(recurse=False))
         keeps = getattr(module, "track_running_stats", False)
-        if keeps and own and all(id(p) in frozen for p in own):
+        touched = any(id(p) in frozen for p in own)
+        if keeps and touched and not any(p.requires_grad for p in own):
             module.eval()
             module.register_forward_pre_hook(_stay)
     return sum(p.numel() for p in frozen.values())
