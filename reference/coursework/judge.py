@@ -399,9 +399,7 @@ def diagnose(
         if all(alike):
             return Finding("misconception", says, name)
         given = {
-            i
-            for i in odd
-            if got[i].status == "ok" and _same_values(got[i], wrong[i], cases[i].tol)
+            i for i in odd if got[i].status == "ok" and _same_values(got[i], wrong[i], cases[i].tol)
         }
         hits = len(given)
         fits.append((given, Finding("misconception", says, name)))
