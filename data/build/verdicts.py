@@ -172,6 +172,17 @@ def lessons(claim: Mapping[str, Any]) -> str:
     return ", ".join(f"[{n}](lessons/{p.name})" if p else n for n, p in found.items())
 
 
+def measured(
+    claim: Mapping[str, Any], found: Mapping[str, Any]
+) -> list[tuple[Mapping[str, Any], Mapping[str, Any], str, str]]:
+    """(how, result, word, rest of the verdict) of each result of a claim that is there."""
+    return [
+        (how, found[name], *word_and_rest(found[name]["verdict"]))
+        for name, how in claim["measured"].items()
+        if name in found
+    ]
+
+
 def brief(claims: Path = CLAIMS, results: Path = RESULTS) -> str:
     """The table of the README: one row a claim."""
     told, found = load(claims, results)
@@ -182,14 +193,11 @@ def brief(claims: Path = CLAIMS, results: Path = RESULTS) -> str:
     ]
     for name, claim in told.items():
         parts, commands = [], []
-        for result, how in claim["measured"].items():
-            if result not in found:
-                continue
-            word, rest = word_and_rest(found[result]["verdict"])
-            said_so = [t for t in (first_figure(rest), lead(found[result], how["table"])) if t]
+        for how, result, word, rest in measured(claim, found):
+            said_so = [t for t in (first_figure(rest), lead(result, how["table"])) if t]
             text = f": {_text('; '.join(said_so))}" if said_so else ""
             parts.append(f"{_text(how['what'])}: **{_text(word)}**{text}")
-            commands.append(f"`{again(found[result], how)}`")
+            commands.append(f"`{again(result, how)}`")
         lines.append(_line([
             f"[{name}](data/results/README.md#{name.lower()})",
             f"{claim['claim']} ({said(claim)})",
@@ -206,13 +214,10 @@ def short(claims: Path = CLAIMS, results: Path = RESULTS) -> str:
     lines = ["| | claim | verdict, and its first figure (lowest to highest seed) | lessons |",
              "|---|---|---|---|"]  # fmt: skip
     for name, claim in told.items():
-        parts, several = [], len(found.keys() & claim["measured"].keys())
-        for result, how in claim["measured"].items():
-            if result not in found:
-                continue
-            word, rest = word_and_rest(found[result]["verdict"])
-            figure = "" if parts else first_figure(rest) or lead(found[result], how["table"])
-            about = f"{_text(how['what'])}: " if several > 1 else ""
+        parts, results = [], measured(claim, found)
+        for how, result, word, rest in results:
+            figure = "" if parts else first_figure(rest) or lead(result, how["table"])
+            about = f"{_text(how['what'])}: " if len(results) > 1 else ""
             parts.append(f"{about}**{_text(word)}**" + (f": {_text(figure)}" if figure else ""))
         lines.append(_line([
             f"[{name}](data/results/README.md#{name.lower()})", claim["claim"],
@@ -229,10 +234,10 @@ def page(claims: Path = CLAIMS, results: Path = RESULTS) -> str:
         lines += [f"## {name}\n", f"> {claim['claim']}\n", f"Said by: {said(claim)}.\n"]
         where = lessons(claim).replace("](lessons/", "](../../lessons/")
         lines.append(f"Lessons: {where}. What would change it: {claim['change']}\n")
-        measured = [r for r in claim["measured"] if r in found]
-        if not measured:
+        present = [r for r in claim["measured"] if r in found]
+        if not present:
             lines.append(f"**{OPEN[0].upper()}{OPEN[1:]}.**\n")
-        for result in measured:
+        for result in present:
             how, kept = claim["measured"][result], found[result]
             word, _ = word_and_rest(kept["verdict"])
             lines += [

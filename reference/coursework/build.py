@@ -26,7 +26,7 @@ from typing import Any
 from coursework import checks as checks_of
 from coursework.config import Course
 from coursework.exercise import Checks, Exercise
-from coursework.notebook import Cell, read
+from coursework.notebook import CALLS_CHECK, Cell, read
 
 SOURCE_NAME = re.compile(r"^(\d\d[a-z]?)_[\w-]+\.py$")
 BEGIN, END = "# BEGIN SOLUTION", "# END SOLUTION"
@@ -38,7 +38,6 @@ KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-CHECK = re.compile(r"""check\(["'](\S+)["']\)""")
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,16}\b")
 
 
@@ -437,7 +436,7 @@ def _check_again(source: Source, cells: list[dict]) -> bool:
     for cell in cells:
         if "check" not in cell["metadata"].get("tags", ()):
             continue
-        called = CHECK.fullmatch(cell["source"].strip())
+        called = CALLS_CHECK.fullmatch(cell["source"].strip().removesuffix(")"))
         found = results.get(called[1]) if called else None
         if found is None or found.status != "passed" or len(cell["outputs"]) != 1:
             return False
