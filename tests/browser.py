@@ -191,7 +191,12 @@ class Browser:
         return [u for u in urls if not u.startswith(("data:", "blob:", *own))]
 
     def violations(self, within: str = "document") -> list[str]:
-        """What axe-core finds wrong ``within`` an expression: rule, how grave, and where."""
+        """What axe-core finds wrong ``within`` an expression: rule, how grave, and where.
+
+        Colours are judged when what fades in has done so.
+        """
+        fading = "a.playState === 'running' && a.effect.getTiming().iterations !== Infinity"
+        self.wait(f"!document.getAnimations().some(a => {fading})", "animations to end", 20)
         self.run(axe().read_text(encoding="utf-8") + "; 1")
         found = self.run(f"axe.run({within}, {{resultTypes: ['violations']}})")["violations"]
         return [
