@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 from build_images import (
+    OTHER_BYTES,
     Package,
     arguments,
     compare_and_write,
     deb_data,
-    npz,
     obtain,
     with_tables,
 )
@@ -47,6 +47,7 @@ from sound_sources import (
 )
 
 from undiffuse.data import SPLITS, digest  # found through build_images
+from undiffuse.packing import pack
 
 BUILDER = "python data/build/build_audio.py --write"
 LENGTH = 8192
@@ -420,14 +421,11 @@ def main() -> int:
     manifest = json.loads(at.read_text()) if at.is_file() else {"version": 1, "sets": {}}
     files = {options.out / "audio/drums_attribution.csv": attribution_csv(attribution)}
     for name, arrays in built.items():
-        content = npz(arrays)
+        content = pack(arrays, rate=SETS[name]["rate"])
         record = entry(name, content, arrays)
         before = manifest["sets"].get(name, {})
         if before.get("arrays") == record["arrays"] and before["sha256"] != record["sha256"]:
-            print(
-                f"{name}: the arrays are the recorded ones, packed into other bytes by another "
-                "zlib. Take the file from git, or --write, which records these bytes."
-            )
+            print(f"{name}: {OTHER_BYTES}")
         manifest["sets"][name] = record
         files[options.out / record["file"]] = content
         card = options.out / record["card"]

@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from build_images import Package, arguments, compare_and_write, npz, obtain, with_tables
+from build_images import Package, arguments, compare_and_write, obtain, with_tables
 from PIL import Image
 
 DATA = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(DATA.parent / "reference"))
 from undiffuse.data import SPLITS, digest  # noqa: E402 - found by the line above
+from undiffuse.packing import pack  # noqa: E402
 
 SIZE = 32
 BUILDER = "python data/build/build_drawings.py --write"
@@ -355,7 +356,7 @@ def main() -> int:
     files: dict[Path, bytes] = {}
     for name, build in SETS.items():
         arrays = build(packages)
-        content = npz(arrays)
+        content = pack(arrays, ("images",))
         record = manifest["sets"][name] = entry(name, content, arrays)
         files[options.out / record["file"]] = content
         card = options.out / record["card"]

@@ -156,7 +156,7 @@ def prompt_table(told: list[dict]) -> str:
         rows.append(
             f"| [{name}](data/checkpoints/{name}.md) | {facts['parameters']:,} | "
             f"{facts['bytes'] / 1e6:.1f} | {training} | {shares[0]} | {quality['real']['all']:.2f} "
-            f"| {shares[1]} | {shares[2]} | {spread([r['ratio'] for r in runs])} |"
+            f"| {shares[1]} | {shares[2]} | {spread([r['ratio_apart'] for r in runs])} |"
         )
     counts = ", ".join(f"{f['quality']['n']['held_out']} of {f['name']}" for f in told)
     rows += ["", f"{counts} a seed, {len(told[0]['quality']['seeds'])} seeds: mean (range)."]

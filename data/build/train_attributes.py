@@ -47,7 +47,7 @@ course judges with it what was drawn from prompts, by what it sees and by its fe
 numbers a picture).
 
 - **Trained on** the split `features` of `{set}` ({n_train} drawings). Their combinations are in no
-  other split. {epochs} epochs with random turns, zooms, shears and shifts, {colours}
+  other split. {epochs} epochs with random turns, zooms, shears and shifts{colours};
   one thread, {minutes:.1f} minutes of processor time.
 - **Made by** `{command}`
 - **Network**: three stages of convolution, batch normalisation, ReLU and pooling, and a group of
@@ -150,7 +150,7 @@ def card(name: str, figures: dict, model: attributes.AttributeClassifier) -> str
         dim=model.options["dim"],
         n_train=figures["trained_on"]["n"],
         epochs=figures["recipe"]["epochs"],
-        colours=f"for its {varied} of colours too,\n " if varied else "",
+        colours=f", and of colours for the {varied}" if varied else "",
         minutes=figures["processor_seconds"] / 60,
         command=figures["command"],
         parameters=figures["parameters"],

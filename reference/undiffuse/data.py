@@ -20,10 +20,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import io
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -31,6 +29,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from undiffuse import packing
 
 if TYPE_CHECKING:
     import torch
@@ -464,9 +464,9 @@ def _read(name: str, path: Path, size: int, mtime_ns: int) -> _Stored:
             + _restore(entry)
         )
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as z:
-            stored = _Stored({key: z[key] for key in entry["arrays"]})
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as e:
+        shapes = {key: tuple(about["shape"]) for key, about in entry["arrays"].items()}
+        stored = _Stored(packing.unpack(content, shapes))
+    except packing.ERRORS as e:
         raise DamagedData(f"{path} cannot be read ({e}). {_restore(entry)}") from e
     for key, want in entry["arrays"].items():
         array = stored[key]

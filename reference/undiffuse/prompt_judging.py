@@ -141,11 +141,19 @@ def judge_prompts(
     return shares_right(judge or classifiers.load(source(name).judge), samples, asked)
 
 
-def distances(samples: torch.Tensor, name: str, judge: AttributeClassifier) -> dict[str, Any]:
+def distances(
+    samples: torch.Tensor,
+    name: str,
+    judge: AttributeClassifier,
+    apart: torch.Tensor | None = None,
+) -> dict[str, Any]:
     """FD of samples drawn for the prompts of ``reference``, its floor, and nearness to training.
 
     FD and floor at the same count; nearness: quantiles of the distance to the nearest training
-    picture, beside those of real pictures that were not trained on.
+    picture, beside those of real pictures that were not trained on. ``apart``: samples for the
+    prompts of the split that the floor compares ``reference`` with; their FD from ``reference``
+    ("fd_apart") is like the floor in all but who drew. That of ``samples`` is below it at small
+    counts: each of them has the real picture of its own prompt on the other side.
     """
     against, other = REAL_PAIRS[name]
     take = source(name).take
@@ -153,10 +161,10 @@ def distances(samples: torch.Tensor, name: str, judge: AttributeClassifier) -> d
     f, r, o, t = (classifiers.examine(judge, x)[0] for x in (samples, real, floor, train))
     n = min(len(f), len(r), len(o))
     fd, floor_fd = frechet_distance(f[:n], r[:n]), frechet_distance(o[:n], r[:n])
-    return {
-        "n": n,
-        "fd": fd,
-        "floor": floor_fd,
-        "ratio": fd / floor_fd,
+    found = {"n": n, "fd": fd, "floor": floor_fd, "ratio": fd / floor_fd}
+    if apart is not None:
+        far = frechet_distance(classifiers.examine(judge, apart)[0][:n], r[:n])
+        found |= {"fd_apart": far, "ratio_apart": far / floor_fd}
+    return found | {
         "nearness": nearness_quantiles(f, t, r),
     }

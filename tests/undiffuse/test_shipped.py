@@ -88,7 +88,10 @@ def test_combinations_never_seen_come_out_as_recorded(name):
     for way in ("nearest", "transplant"):
         above = min(r["held_out"]["all"] for r in runs) > max(r[way]["all"] for r in runs)
         assert quality["bars"][f"all right: above {way}"] == above
-    assert runs[0]["ratio"] == pytest.approx(runs[0]["fd"] / runs[0]["floor"])
+    for how in ("", "_apart"):
+        ratio = runs[0][f"fd{how}"] / runs[0]["floor"]
+        assert runs[0][f"ratio{how}"] == pytest.approx(ratio)
+    assert all(quality["bars"].values())
     card = (checkpoints.folder() / f"{name}.md").read_text(encoding="utf-8")
     for title, met in quality["bars"].items():
         assert f"- {title}: {'yes' if met else '**no**'}" in card

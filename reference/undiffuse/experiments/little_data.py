@@ -36,7 +36,8 @@ AFFINE = {"rotate": 10.0, "scale": 0.1, "shift": 2.0, "shear": 5.0}
 COUNTS = (50, 200, 1000, 5000)
 FEW = 200  # where the ways are compared
 HALF = 0.5  # of the FD of plain training: what the best way is to reach
-SHARES = (0.125, 0.25, 0.5, 1.0)  # of the steps, at which plain runs are looked at
+# Of the steps, at which runs are looked at: plain ones, and all with FEW digits.
+SHARES = (0.125, 0.25, 0.5, 1.0)
 LONGER = 4  # times the steps, for LONG_WAYS with FEW digits: what more training changes
 LONG_WAYS = ("plain", "told", "tuned", "tuned and told")
 
@@ -74,7 +75,7 @@ def runs(budget: str) -> list[Training]:
 
     def training(count: int, way: str, seed: int, times: int = 1) -> Training:
         more = size | {"steps": times * size["steps"]}
-        shares = SHARES if way == "plain" else (1.0,)
+        shares = SHARES if way == "plain" or count == FEW else (1.0,)
         looks = tuple(int(s * more["steps"]) for s in shares)
         return Training(count=count, way=way, seed=seed, looks=looks, **more)
 
