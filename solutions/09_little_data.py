@@ -40,7 +40,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from coursework import check, hint
-from undiffuse import affine, budget, checkpoints, data, finetune, plots, stopping, subsets
+from undiffuse import affine, budget, checkpoints, data, finetune, plots, printed, stopping, subsets
 from undiffuse.experiments import compare, little_data
 from undiffuse.results import load_results
 
@@ -487,6 +487,29 @@ for rank in (1, 4, 8, 32):
 # In a recipe, `init = "fashion"` begins from the shipped network of clothes, `freeze = ["down.*"]`
 # keeps parts of it, and `lora = 8` adds to all of it. What a class *is* must be learnt anew in any
 # case (class 3 was a dress), so that the rows of the classes always learn.
+#
+# ### Which other pictures?
+#
+# The nearer they are to yours, the more is left when you come to them. And they need not be
+# photographed, scanned or asked for: some can be *made*. Handwritten digits are few in this lesson.
+# Printed ones are free: your computer has fonts, and a program can make them thick or thin, turn,
+# slant and bend them. (Jaderberg et al. 2014 taught a network to read words in photographs from
+# words that a program had printed, and from nothing else.)
+
+# %% tags=["figure"]
+in_print, _ = printed.printed_digits(20, seed=1)
+some = subsets.stratified_subset(labels, 20, seeded(1))
+fig = plots.image_grid(torch.cat([in_print, digits[some][labels[some].argsort()]]), columns=20)
+plots.show(
+    fig,
+    alt="Two rows of twenty digits: printed ones in several fonts, turned, slanted and bent a "
+    "little, and handwritten ones, thinner and more varied.",
+    caption="Above: printed by a program. Below: written by people.",
+)
+
+# %% [markdown]
+# A network of these knows strokes and knows what a 3 is, and has never seen a hand. The experiment
+# below trains one, and begins from it: the way *printed*.
 
 # %% [markdown]
 # ## When to stop
@@ -553,8 +576,8 @@ check("09.6")
 # ## The experiment, small
 #
 # Now all of it together. One run trains the network of the shipped checkpoints on some digits and
-# measures 300 samples: first plainly, then in other ways. These are minutes of training where the
-# full experiment takes hours, and one seed: read the table as a taste, and not as a result.
+# measures 300 samples: first plainly, then in other ways. This is one seed and fewer steps than the
+# full experiment has: read the table as a taste, and not as a result.
 
 # %% tags=["slow"]
 few = little_data.Training(
@@ -567,6 +590,7 @@ few = little_data.Training(
     samples=budget(full=300, small=20),
     calls=budget(full=10, small=2),
     probe=budget(full=200, small=20),
+    network="one-hour",
 )
 small = {}
 for way in tqdm(budget(full=("plain", "told", "tuned", "LoRA"), small=("plain", "LoRA"))):
@@ -583,8 +607,9 @@ for way, f in small.items():
 # %% [markdown]
 # ## The experiment, in full
 #
-# Four numbers of digits, six ways, three seeds, every run with the same network, steps and sampler.
-# It runs with
+# Four numbers of digits, six ways, three seeds, every run with the same network (that of lesson 05),
+# steps and sampler. The networks that some ways begin from are trained by it, too, once: a beginning
+# is no gift, and their steps are in the file. It runs with
 #
 # ```sh
 # course experiment little-data --workers 2        # stopped at any time, it goes on
@@ -695,11 +720,18 @@ for name in ("C4-drums", "C7-drums"):
 
 # %% [markdown]
 # **What would change it.** Clothes and digits have much in common: grey on black, one thing in the
-# middle, the same size. From photographs one would take less along. And the runs in these tables
-# are equally long: a longer run is in favour of those that overfit least. (Some were made longer;
-# `longer` in the file of C4-digits says what came of it.)
+# middle, the same size; printed digits even the classes. From photographs one would take less along.
+# And the runs in these tables are short, minutes each, and equally long. Some were made longer:
+
+# %%
+if c4:
+    print(c4.get("longer", "No longer runs in this copy."))
 
 # %% [markdown] tags=["remark"]
+# A beginning pays when you have it already, or use it many times. What would you answer somebody who
+# says that the same minutes, spent on the digits themselves, had done as much? Which figures above
+# speak for it, which against?
+#
 # Which of your guesses were off? You have 200 recordings of a bird, and a network of drum hits.
 # What would you do first, what second, and by which number would you know that it helped?
 
@@ -709,7 +741,8 @@ for name in ("C4-drums", "C7-drums"):
 # - Choose few samples by class shares, and anew for each seed: which ones you have is part of luck.
 # - A generative model draws what it is shown. Tell it what you altered, and tell it zeros when it
 #   draws.
-# - Other pictures are worth something: their weights are a better beginning than random ones.
+# - Other pictures are worth something: their weights are a better beginning than random ones, the
+#   more so the nearer they are. Some can be made by a program.
 # - LoRA learns few numbers beside many that stay, and costs nothing once it is merged.
 # - Stop by unseen data and by copies, never by the training loss.
 #
@@ -726,6 +759,8 @@ for name in ("C4-drums", "C7-drums"):
 #   modeling](https://proceedings.mlr.press/v119/jun20a.html).
 # - Hu et al. 2021, [LoRA: Low-rank adaptation of large language
 #   models](https://arxiv.org/abs/2106.09685): section 4.1.
+# - Jaderberg, Simonyan, Vedaldi, Zisserman 2014, [Synthetic data and artificial neural networks for
+#   natural scene text recognition](https://arxiv.org/abs/1406.2227).
 # - Moon et al. 2022, [Fine-tuning diffusion models with limited
 #   data](https://openreview.net/forum?id=0J6afk9DqrR).
 # - Prechelt 1998, [Early stopping, but when?](https://doi.org/10.1007/3-540-49430-8_3): patience.

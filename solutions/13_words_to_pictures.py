@@ -836,7 +836,10 @@ plots.show(
 
 # %% [markdown]
 # The whole of it, all prompts and three seeds, is in the checkpoints' records. They are made by
-# `data/build/train_checkpoints.py`, which you may run to check them.
+# `data/build/train_checkpoints.py`, which you may run to check them. For the Fréchet distance the
+# model draws the prompts of one split, its drawings are compared with the real ones of another, and
+# the floor is what the real drawings of the first get there. So few drawings are far from any
+# others: the floor is high, and a ratio near 1 says no more than that they are as far.
 
 # %%
 import json
@@ -852,7 +855,7 @@ for name in ("portraits", "emoji"):
             shares = [run[way][key] for run in quality["runs"]]
             row_[way] = f"{statistics.mean(shares):.3f} ({min(shares):.3f} to {max(shares):.3f})"
         rows.append(row_)
-    ratios = [run["ratio"] for run in quality["runs"]]
+    ratios = [run["ratio_apart"] for run in quality["runs"]]
     print(f"{name}: FD over the floor {statistics.mean(ratios):.2f} "
           f"({min(ratios):.2f} to {max(ratios):.2f}), n = {quality['n']['distance']}")  # fmt: skip
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from undiffuse import trainer
 from undiffuse.experiments import little_data as little
 
 
@@ -32,9 +34,9 @@ PLAIN = (10.0, 8.0, 4.0, 2.0)
 
 def test_runs_compare_like_with_like():
     runs = little.runs("full")
-    longer = [r for r in runs if r.steps > 1000]
-    assert {(r.count, r.steps) for r in longer} == {(200, 4000)}
-    assert {r.way for r in longer} == set(little.LONG_WAYS) and len(longer) == 12
+    longer = [r for r in runs if r.steps > 250]
+    assert {(r.count, r.steps) for r in longer} == {(200, 1000)}
+    assert {r.way for r in longer} == set(little.LONG_WAYS) and len(longer) == 9
     runs = [r for r in runs if r not in longer]
     assert len(runs) == len(little.COUNTS) * len(little.WAYS) * 3
     assert {r.count for r in runs} == {50, 200, 1000, 5000}
@@ -45,9 +47,9 @@ def test_runs_compare_like_with_like():
     altered = little.recipe_of(next(r for r in runs if r.way == "altered")).to_dict()
     assert {k for k in plain if plain[k] != altered[k]} == {"affine", "affine_share"}
     assert {k for k in told if told[k] != altered[k]} == {"affine_told"}
-    tuned = little.recipe_of(next(r for r in runs if r.way == "tuned")).to_dict()
-    assert {k for k in plain if plain[k] != tuned[k]} == {"init", "lr"}
-    lora = little.recipe_of(next(r for r in runs if r.way == "LoRA")).to_dict()
+    tuned = little.recipe_of(next(r for r in runs if r.way == "tuned"), "fashion").to_dict()
+    assert {k for k in plain if plain[k] != tuned[k]} == {"init"}
+    lora = little.recipe_of(next(r for r in runs if r.way == "LoRA"), "fashion").to_dict()
     assert {k for k in tuned if tuned[k] != lora[k]} == {"lora"}
 
 
@@ -60,7 +62,7 @@ def test_a_gpu_does_what_two_cores_do():
 def test_longer_runs_are_told_apart_from_the_others():
     found = outcomes({"plain": PLAIN})
     for run in found:
-        if run.steps > 1000:
+        if run.steps > 250:
             found[run]["looks"] = [look(0.7, 0.2, step=s) for s in run.looks]
     made = little.conclude(found)
     assert made["C4-digits"] | {"longer": 0, "longer_rows": 0} == (
@@ -68,7 +70,7 @@ def test_longer_runs_are_told_apart_from_the_others():
     )
     assert "200 digits, 4 times the steps: plain: FD 0.70" in made["C4-digits"]["longer"]
     assert "longer" not in made["C10-digits"]
-    assert {r["step"] for r in made["C4-digits"]["longer_rows"] if r["way"] == "plain"} == {4000}
+    assert {r["step"] for r in made["C4-digits"]["longer_rows"] if r["way"] == "plain"} == {1000}
 
 
 def test_seeds_choose_other_digits_in_the_same_shares():
@@ -81,18 +83,17 @@ def test_seeds_choose_other_digits_in_the_same_shares():
 
 
 def test_half_the_fd_meets_the_bar():
-    fd = {"plain": PLAIN, "tuned and told": (5.0, 3.0, 2.0, 1.8)}
+    fd = {"plain": PLAIN, "printed": (5.0, 3.0, 2.0, 1.8)}
     made = little.conclude(outcomes(fd))
     bar = made["C4-digits"]["bar"]
-    assert made["C4-digits"]["best"] == "tuned and told" and bar["met"]
+    assert made["C4-digits"]["best"] == "printed" and bar["met"]
     assert bar["ratio"] == pytest.approx(3 / 8) and bar["by seed"] == pytest.approx([3 / 8] * 3)
     verdict = made["C4-digits"]["verdict"]
     assert verdict.startswith("depends on what one begins from")
     assert "200 digits did no worse than 1000 from scratch" in verdict
-    assert "best of all ways at 200: tuned and told" in verdict
+    assert "best of all ways at 200: printed" in verdict
     assert len(made["C4-digits"]["rows"]) == 4 * 7 * 3
-    assert {r["way"] for r in made["C10-digits"]["rows"]} == {"plain", "tuned", "LoRA",
-                                                              "tuned and told"}  # fmt: skip
+    assert {r["way"] for r in made["C10-digits"]["rows"]} == {"plain", "tuned", "LoRA", "printed"}
 
 
 def test_copies_do_not_meet_the_bar():
@@ -141,11 +142,11 @@ def test_the_stopped_run_is_what_validation_and_copies_choose():
                 look(f + 0.01 * run.seed, n, u, s)
                 for f, n, u, s in zip(fds, near, unseen, run.looks)
             ]
-    table = little.ends({run: f for run, f in found.items() if run.steps == 1000})
+    table = little.ends({run: f for run, f in found.items() if run.steps == 250})
     assert [f["FD"] for f in table[50, "stopped"]] == pytest.approx([3.0, 3.01, 3.02])
     assert {f["step"] for f in table[200, "stopped"]} == {little.runs("full")[0].looks[1]}
     verdict = little.conclude(found)["C8-few-digits"]["verdict"]
-    assert verdict.startswith("true here") and "at step 250" in verdict
+    assert verdict.startswith("true here") and "at step 62" in verdict
 
 
 def test_figure_says_what_it_shows():
@@ -155,8 +156,31 @@ def test_figure_says_what_it_shows():
     assert len(fig.axes[0].get_lines()) >= 7
 
 
+def test_a_beginning_is_trained_once_and_is_what_a_run_begins_from(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    run = next(r for r in little.runs("small") if r.way == "printed")
+    run = replace(run, network="tiny", begin=3)
+    path = Path(little.beginning(run))
+    assert path.is_relative_to(tmp_path)
+    written = path.stat().st_mtime_ns
+    assert little.beginning(replace(run, count=200, seed=2)) == str(path)
+    assert path.stat().st_mtime_ns == written
+    others = {little.beginning(r) for r in (replace(run, begin=4), replace(run, way="LoRA"))}
+    assert len(others | {str(path)}) == 3
+    assert little.beginning(replace(run, way="tuned", begin=0)) == "fashion"
+    with pytest.raises(ValueError, match="no network of printed digits is shipped"):
+        little.beginning(replace(run, begin=0))
+
+    seen = []
+    monkeypatch.setattr(trainer, "train", lambda recipe, *a, **k: seen.append(recipe.init) or 1 / 0)
+    for way in ("printed", "plain"):
+        with pytest.raises(ZeroDivisionError):
+            little.measure(replace(run, way=way))
+    assert seen == [str(path), ""]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["plain", "tuned and told", "LoRA"])
+@pytest.mark.parametrize("way", ["plain", "printed", "LoRA"])
 def test_one_small_run(way):
     run = replace(little.runs("small")[0], way=way, steps=3, looks=(1, 3))
     found = little.measure(run)

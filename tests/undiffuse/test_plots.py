@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from undiffuse import palette, plots
@@ -159,6 +160,20 @@ def test_images_of_any_kind_look_the_same():
 def test_values_beyond_the_range_are_drawn_as_its_ends():
     x = torch.tensor([[[-9.0, 9.0]]])
     assert plots.png(plots.image_grid(x)) == plots.png(plots.image_grid(x.clamp(-1, 1)))
+
+
+@pytest.mark.parametrize("columns", [3, 6, 12])
+def test_words_below_images_do_not_run_into_each_other(columns):
+    words = ["a woman firefighter", "blue square right", "firefighter", "9", "", "of noto's style"]
+    fig = plots.image_grid(torch.zeros(24, 1, 12, 12), words * 4, columns=columns)
+    renderer = FigureCanvasAgg(fig).get_renderer()
+    boxes = [t.get_window_extent(renderer) for t in fig.axes[0].texts if t.get_text()]
+    assert len(boxes) >= 20
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= fig.bbox.x1
+    shown = " ".join(t.get_text() for t in fig.axes[0].texts)
+    assert shown.split() == " ".join(words * 4).split()  # by lines, no word is cut
 
 
 def test_infinite_values_of_a_curve_are_counted_in_the_legend():

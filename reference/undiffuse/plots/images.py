@@ -28,7 +28,8 @@ def image_grid(
 
     images: (N, H, W), (N, 1, H, W) or (N, 3, H, W), or one (H, W); uint8, or floats in [-1, 1]:
         what lies outside is drawn as the nearest end
-    labels: N short texts or numbers, one below each image
+    labels: N short texts or numbers, one below each image; what is wider than it goes on in
+        another line, and a word that still is gets smaller letters
     """
     pixels = _pixels(images, "images")
     n, h, w = pixels.shape[:3]
@@ -39,19 +40,44 @@ def image_grid(
     columns = min(n, columns or 10)
     rows = -(-n // columns)
     cell = min(0.9, WIDTH / columns / (1 + GAP / w))
-    text = 0.0 if labels is None else 0.17 * max(h, w) / cell  # room for a line, in image pixels
+    words, size = _wrapped(labels, cell, 9 if rows < 8 else 7)
+    most = max((1 + word.count("\n") for word in words), default=0)
+    line = (0.17 if most < 2 else 0.2) * max(h, w) / cell  # room for one, in image pixels
+    text = most * line
     sheet, at = _mosaic(pixels, columns, extra=round(text))
     scale = cell / w
     fig = new_figure(max(1.0, sheet.shape[1] * scale), max(0.5, sheet.shape[0] * scale))
     ax = _picture(fig, sheet)
-    if labels is not None:
-        for (top, left), label in zip(at, labels):
-            where = (left + w / 2, top + h + 0.72 * text)
-            small = 9 if rows < 8 else 7
-            ax.text(*where, as_word(label), ha="center", va="baseline", fontsize=small)
+    for (top, left), word in zip(at, words):
+        for i, part in enumerate(word.split("\n")):
+            where = (left + w / 2, top + h + (i + 0.72) * line)
+            ax.text(*where, part, ha="center", va="baseline", fontsize=size)
     if title:
         ax.set_title(title, fontsize=11)
     return fig
+
+
+def _wrapped(labels: Sequence | None, inches: float, size: float) -> tuple[list[str], float]:
+    """Labels in lines no wider than ``inches``, and the size of their letters in points."""
+    from matplotlib.textpath import TextPath
+
+    room = 72 * inches
+
+    def wide(text: str) -> float:
+        return TextPath((0, 0), text, size=size).get_extents().width if text else 0.0
+
+    wrapped, widest = [], 0.0
+    for label in labels or ():
+        lines = [""]
+        for word in as_word(label).split():
+            longer = f"{lines[-1]} {word}".strip()
+            if lines[-1] and wide(longer) > room:
+                lines.append(word)
+            else:
+                lines[-1] = longer
+        wrapped.append("\n".join(lines))
+        widest = max(widest, *map(wide, lines))
+    return wrapped, max(size * room / widest, 5) if widest > room else size
 
 
 def compare_images(
