@@ -607,9 +607,9 @@ for way, f in small.items():
 # %% [markdown]
 # ## The experiment, in full
 #
-# Four numbers of digits, six ways, three seeds, every run with the same network (that of lesson 05),
-# steps and sampler. The networks that some ways begin from are trained by it, too, once: a beginning
-# is no gift, and their steps are in the file. It runs with
+# Four numbers of digits, six ways, three seeds, every run with the same network (that of lesson
+# 05), steps and sampler. The networks that some ways begin from are trained by it, too, once: a
+# beginning is no gift, and their steps are in the file. It runs with
 #
 # ```sh
 # course experiment little-data --workers 2        # stopped at any time, it goes on
@@ -720,17 +720,18 @@ for name in ("C4-drums", "C7-drums"):
 
 # %% [markdown]
 # **What would change it.** Clothes and digits have much in common: grey on black, one thing in the
-# middle, the same size; printed digits even the classes. From photographs one would take less along.
-# And the runs in these tables are short, minutes each, and equally long. Some were made longer:
+# middle, the same size; printed digits even the classes. From photographs one would take less
+# along. And the runs in these tables are short, minutes each, and equally long. Some were made
+# longer:
 
 # %%
 if c4:
     print(c4.get("longer", "No longer runs in this copy."))
 
 # %% [markdown] tags=["remark"]
-# A beginning pays when you have it already, or use it many times. What would you answer somebody who
-# says that the same minutes, spent on the digits themselves, had done as much? Which figures above
-# speak for it, which against?
+# A beginning pays when you have it already, or use it many times. What would you answer somebody
+# who says that the same minutes, spent on the digits themselves, had done as much? Which figures
+# above speak for it, which against?
 #
 # Which of your guesses were off? You have 200 recordings of a bird, and a network of drum hits.
 # What would you do first, what second, and by which number would you know that it helped?

@@ -763,18 +763,21 @@ plots.show(
 
 # %% [markdown]
 # Three hits are a look again. Which is better, over many hits and three gaps, was measured once,
-# with two measures: how far apart the spectra are in the gap (the log-spectral distance of
-# lesson 12), and how large the error is, sample by sample, as a signal-to-noise ratio. A drum is
-# partly noise, and no one can predict noise sample by sample. There the spectrum is what counts.
+# with three measures: how far apart the spectra are, frame by frame (the log-spectral distance of
+# lesson 12, LSD); how far off the level of each mel band is over the whole gap (band error); and
+# how large the error is, sample by sample, as a signal-to-noise ratio. A drum is partly noise, and
+# no one can predict noise sample by sample, nor frame by frame. What the ear takes of noise is how
+# much of it there is in each band.
 #
-# One row takes both: it begins with the prediction, adds noise, and lets the network draw that part
-# anew, which is 14.2 with a gap. And one gap swallows the stroke itself, so that nothing comes
-# before it.
+# Two rows are new. One network is told the kind of drum, as who repairs a recording would. And one
+# begins with the prediction, adds noise, and lets the network draw that part anew, which is 14.2
+# with a gap. One gap swallows the stroke itself, so that nothing comes before it: there linear
+# prediction has only the end of the sound to go by.
 
 # %%
 kept = recorded("L14-gaps", "repair")
 if kept:
-    table(kept, ("hole", "method"), ("LSD", "SNR", "SNR of the mean", "level error"))
+    table(kept, ("hole", "method"), ("LSD", "band error", "SNR", "SNR of the mean"))
 
 # %% [markdown]
 # ### Clipped sound

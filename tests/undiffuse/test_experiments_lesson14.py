@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -98,19 +99,25 @@ def repaired(network, best):
     found = {}
     for run in runs:
         value = values.get(run.method, best + 5.0) + 0.1 * run.seed
-        found[run] = {"LSD": value, "SNR": -value, "SNR of the mean": -value, "level error": 1.0}
+        found[run] = {
+            "LSD": value,
+            "band error": value,
+            "SNR": -value,
+            "SNR of the mean": -value,
+            "level error": 1.0,
+        }
     return found
 
 
 def test_repair_is_compared_with_the_best_classical_way():
     result = repair.conclude(repaired(network=4.0, best=6.0))["L14-gaps"]
     mine = [b for b in result["bars"] if b["ours"] == repair.NETWORK]
-    assert len(mine) == 2 * len(repair.GAPS)
+    assert len(mine) == 3 * len(repair.GAPS)
     assert all(b["best classical"] == "Burg, 400" and b["met"] for b in mine)
-    assert "network: better than the best classical way in 6 of 6 comparisons" in result["verdict"]
+    assert "network: better than the best classical way in 9 of 9 comparisons" in result["verdict"]
     worse = repair.conclude(repaired(network=9.0, best=6.0))["L14-gaps"]
     assert (
-        "better than the best classical way in 0 of 6 comparisons, worse in 6" in worse["verdict"]
+        "better than the best classical way in 0 of 9 comparisons, worse in 9" in worse["verdict"]
     )
 
 
@@ -134,12 +141,47 @@ def test_a_perfect_repair_has_no_error(monkeypatch, gap):
     run = next(r for r in repair.runs("small") if r.data == "drums" and r.method == "Burg, 400")
     run = replace(run, hole=gap)
     truth = repair._items(run)[0]
-    monkeypatch.setattr(repair, "_sounds", lambda run, x, start, stop: [truth.clone()])
+    monkeypatch.setattr(repair, "_sounds", lambda *a: [truth.clone()])
     found = repair.sound_errors(run)
-    assert found["LSD"] == 0 and found["level error"] == 0 and found["SNR"] > 60
+    assert found["LSD"] == found["band error"] == found["level error"] == 0 and found["SNR"] > 60
     start, stop = repair.GAPS[run.hole]
     silent = truth.clone()
     silent[..., start:stop] = 0.0
-    monkeypatch.setattr(repair, "_sounds", lambda run, x, start, stop: [silent])
+    monkeypatch.setattr(repair, "_sounds", lambda *a: [silent])
     found = repair.sound_errors(run)
-    assert found["LSD"] > 5 and found["SNR"] == pytest.approx(0, abs=1e-4)
+    assert found["LSD"] > 5 and found["band error"] > 3  # frames reach beyond the gap
+    assert found["SNR"] == pytest.approx(0, abs=1e-4)
+
+
+def test_bands_of_noise_are_right_where_the_noise_is_another(monkeypatch):
+    """Other noise of the same level: each frame is far off, the bands over all frames are not."""
+    run = next(r for r in repair.runs("small") if r.data == "drums" and r.method == "Burg, 400")
+    run = replace(run, hole="40 ms")
+    g = torch.Generator().manual_seed(0)
+    x, other = (0.1 * torch.randn(6, 1, 8192, generator=g) for _ in range(2))
+    monkeypatch.setattr(repair, "_items", lambda run: (x, torch.zeros(6, dtype=torch.int64)))
+    monkeypatch.setattr(repair, "_sounds", lambda *a: [other])
+    found = repair.sound_errors(run)
+    assert found["band error"] < 3 < 6 < found["LSD"]
+    monkeypatch.setattr(repair, "_sounds", lambda *a: [0.5 * x])
+    assert repair.sound_errors(run)["band error"] == pytest.approx(20 * math.log10(2), abs=0.01)
+
+
+def test_one_network_is_told_the_kind_of_drum(monkeypatch):
+    from undiffuse import repair as tools
+
+    asked = {}
+
+    def fill(network, x, start, stop, **more):
+        asked[more["seed"]] = more
+        return x
+
+    monkeypatch.setattr(tools, "fill_gap", fill)
+    run = next(r for r in repair.runs("small") if r.method == repair.TOLD)
+    repair.sound_errors(run)
+    labels = repair._items(run)[1]
+    assert len(asked) == run.draws
+    assert all(torch.equal(m["labels"], labels) and m["guidance"] > 1 for m in asked.values())
+    asked.clear()
+    repair.sound_errors(replace(run, method=repair.NETWORK))
+    assert not any("labels" in m for m in asked.values())
