@@ -466,8 +466,8 @@ plots.show(
 # has a hook for that).
 #
 # There is a choice of optimiser. AdamW gives each number of a weight its own step length. *Muon*
-# takes a weight as a matrix and makes a step equally long in all directions of it, the rare ones
-# too. It needs fewer steps here, so it is the one for the experiments on samples
+# (Jordan et al. 2024) takes a weight as a matrix and makes a step equally long in all directions of
+# it, the rare ones too. It needs fewer steps here, so it is the one for the experiments on samples
 # (`undiffuse/optim.py` has it on a page).
 
 
@@ -1424,7 +1424,7 @@ plots.show(
 # %% [markdown]
 # The experiment: the small network on 500 digits, as they are, shifted, and mirrored. Beside FD
 # there is a count of samples that are nearer to a mirrored real digit of their class than to a real
-# one as it is.
+# one as it is. One short run for each way is a look, and no verdict: the seeds come after it.
 
 # %% tags=["slow"]
 steps = budget(full=300, small=16)
@@ -1530,6 +1530,8 @@ if c7:
 #   spread-out times, appendix I.1 (there all parts share one draw).
 # - Loshchilov, Hutter 2016, [SGDR](https://arxiv.org/abs/1608.03983) (the cosine) and 2017,
 #   [Decoupled weight decay](https://arxiv.org/abs/1711.05101) (AdamW).
+# - Jordan et al. 2024, [Muon](https://kellerjordan.github.io/posts/muon/): an optimizer for hidden
+#   layers.
 # - Pascanu, Mikolov, Bengio 2013,
 #   [On the difficulty of training recurrent neural networks](https://arxiv.org/abs/1211.5063):
 #   clipping.
