@@ -690,21 +690,22 @@ check("10.3")
 #
 # One figure for both. Every setting is measured by the FD of its digits over the floor (lesson 08)
 # and by the CPU seconds of one digit. Your own machine first, with few samples: the teacher with
-# several solvers and calls, and your students. (The teacher is not guided here: it makes one
+# several solvers and calls, the shipped network of separable convolutions (`digits-efficient`, a
+# sixth of the arithmetic a call), and your students. (None is guided here: each makes one
 # evaluation a call, as a student does.)
 
 # %% tags=["slow"]
 n, seeds = budget(full=300, small=20), (0, 1, 2)
 asked = judging.labels_like("digits", n)
 settings = {
-    f"{solver}, {calls} calls{', guided' if scale != 1 else ''}": (
-        teacher,
-        {"solver": name, "calls": calls, "guidance": scale},
-    )
+    f"{solver}, {calls} calls": (teacher, {"solver": name, "calls": calls, "guidance": 1.0})
     for solver, name in (("DDIM", "ddim"), ("DPM-Solver++", "dpmpp_2m"))
     for calls in budget(full=(4, 10, 20), small=(2,))
-    for scale in (1.0,)
 }
+separable = checkpoints.load("digits-efficient")
+for calls in budget(full=(4, 10), small=(2,)):
+    way = {"solver": "dpmpp_2m", "calls": calls, "guidance": 1.0}
+    settings[f"separable, DPM-Solver++, {calls} calls"] = separable, way
 settings |= {f"student, {c} calls": (student, {}) for c, student in students.items()}
 rows = []
 for name, (network, way) in settings.items():
@@ -725,13 +726,14 @@ for name, (network, way) in settings.items():
             "CPU seconds a sample": seconds / 20,
         }
     )
-    print(f"{name:26} FD / floor {rows[-1]['FD / floor']:6.2f}, {seconds / 20:.4f} CPU seconds")
+    print(f"{name:33} FD / floor {rows[-1]['FD / floor']:6.2f}, {seconds / 20:.4f} CPU seconds")
 
 # %% [markdown]
 # Few samples make FD uncertain, and a student of a few minutes is no good student. The full
-# measurement takes longer than a lesson: it is made by `data/build/distil_checkpoints.py`, with
-# three seeds of 1,000 samples and students that saw many times as many digits as yours. The next
-# figure shows those results where they are there, and yours where they are not.
+# measurement takes longer than a lesson: it is made by `data/build/distil_checkpoints.py` and
+# `measure_efficient.py` beside it, with three seeds of 1,000 samples and students that saw many
+# times as many digits as yours. The next figure shows those results where they are there, and yours
+# where they are not.
 
 
 # %% tags=["figure"]
@@ -774,27 +776,40 @@ def cost_figure(shown: list[dict], title: str):
     return fig, [shown[i]["setting"] for i in best.tolist()]
 
 
-try:
-    full = load_results(data.folder() / "results").get("C5-distilled")
-except FileNotFoundError:
-    full = None
-shown, title = rows, f"your machine, n = {n}"
-if full is None:
-    print("full results not measured yet: python data/build/distil_checkpoints.py --out "
-          "runs/distilled --write")  # fmt: skip
-else:
-    print(f"{full['claim']}: {full['verdict']}\nmade by: {full['command']}")
-    title = f"shipped results, n = {full['n']}"
-    shown = [
+def of_results(result: dict, told: str) -> list[dict]:
+    """The rows of a shipped result, as the figure takes them."""
+    return [
         {
-            "setting": f"{r['model']}, {r['calls']}",
-            "FD / floor": r["FD"] / full["floor"],
-            "from": r["from"] / full["floor"],
-            "to": r["to"] / full["floor"],
+            "setting": r[told] + (f", {r['calls']}" if "calls" in r else ""),
+            "FD / floor": r["FD"] / result["floor"],
+            "from": r["from"] / result["floor"],
+            "to": r["to"] / result["floor"],
             "CPU seconds a sample": r["CPU seconds"],
         }
-        for r in full["rows"]
+        for r in result["rows"]
     ]
+
+
+try:
+    kept = load_results(data.folder() / "results")
+except FileNotFoundError:
+    kept = {}
+shown, title = rows, f"your machine, n = {n}"
+if "C5-distilled" in kept:
+    full = kept["C5-distilled"]
+    print(f"{full['claim']}: {full['verdict']}\nmade by: {full['command']}")
+    title = f"shipped results, n = {full['n']}"
+    shown = of_results(full, "model")
+    if "C5-efficient" in kept:
+        less = kept["C5-efficient"]
+        print(f"{less['claim']}: {less['verdict']}\nmade by: {less['command']}")
+        # The first network is the teacher: of it, what is not in the figure yet.
+        shown += [
+            r for r in of_results(less, "network") if r["setting"] != "digits, DDIM, 50 calls"
+        ]
+else:
+    print("full results not measured yet: python data/build/distil_checkpoints.py --out "
+          "runs/distilled --write")  # fmt: skip
 fig, front = cost_figure(shown, title)
 plots.show(
     fig,
