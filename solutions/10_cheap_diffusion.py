@@ -764,8 +764,8 @@ def cost_figure(shown: list[dict], title: str):
     for r, (seconds, ratio) in zip(shown, points.tolist()):
         ax.plot([seconds] * 2, [r["from"], r["to"]], color="0.6", linewidth=1, zorder=1)
         ax.plot(seconds, ratio, "o", color="0.4", markersize=4, zorder=2)
-        ax.annotate(r["setting"], (seconds, ratio), xytext=(5, 4), textcoords="offset points",
-                    fontsize=7)  # fmt: skip
+        ax.annotate(r["setting"], (seconds, ratio), xytext=(3, 5), textcoords="offset points",
+                    fontsize=7, rotation=30, rotation_mode="anchor")  # fmt: skip
     steps = [m * 10.0**e for e in range(-4, 3) for m in (1, 2, 5)]
     for axis, values in ((ax.xaxis, points[:, 0]), (ax.yaxis, points[:, 1])):
         low, high = 0.8 * min(float(values.min()), 1.0 if axis is ax.yaxis else 1e9), values.max()
@@ -773,6 +773,7 @@ def cost_figure(shown: list[dict], title: str):
         axis.set_ticks(ticks, [f"{v:g}" for v in ticks])
         axis.set_minor_locator(NullLocator())
     ax.set_xlim(right=2.2 * float(points[:, 0].max()))  # room for names
+    ax.set_ylim(top=1.7 * max(r["to"] for r in shown))
     return fig, [shown[i]["setting"] for i in best.tolist()]
 
 
