@@ -35,8 +35,11 @@ PLAIN = (10.0, 8.0, 4.0, 2.0)
 def test_runs_compare_like_with_like():
     runs = little.runs("full")
     longer = [r for r in runs if r.steps > 250]
-    assert {(r.count, r.steps) for r in longer} == {(200, 1000)}
-    assert {r.way for r in longer} == set(little.LONG_WAYS) and len(longer) == 9
+    assert {r.steps for r in longer} == {1000} and len(longer) == 18
+    assert {r.way for r in longer if r.count == 200} == set(little.LONG_WAYS)
+    assert {(r.count, r.way) for r in longer if r.count != 200} == {
+        (50, "plain"), (1000, "plain"), (5000, "plain")
+    }  # fmt: skip
     runs = [r for r in runs if r not in longer]
     assert len(runs) == len(little.COUNTS) * len(little.WAYS) * 3
     assert {r.count for r in runs} == {50, 200, 1000, 5000}
@@ -68,13 +71,14 @@ def test_longer_runs_are_told_apart_from_the_others():
     assert made["C4-digits"] | {"longer": 0, "longer_rows": 0} == (
         little.conclude(outcomes({"plain": PLAIN}))["C4-digits"] | {"longer": 0, "longer_rows": 0}
     )
-    assert "200 digits, 4 times the steps: plain: FD 0.70" in made["C4-digits"]["longer"]
+    assert "4 times the steps, 200 digits: plain: FD 0.70" in made["C4-digits"]["longer"]
+    assert "Plain training by number of digits: 50: FD 0.70" in made["C4-digits"]["longer"]
     assert "longer" not in made["C10-digits"]
     assert {r["step"] for r in made["C4-digits"]["longer_rows"] if r["way"] == "plain"} == {1000}
 
 
 def test_seeds_choose_other_digits_in_the_same_shares():
-    runs = [r for r in little.runs("full") if r.count == 50 and r.way == "plain"]
+    runs = [r for r in little.runs("full") if (r.count, r.way, r.steps) == (50, "plain", 250)]
     (x0, y0), (x1, y1), _ = (little.digits_of(r) for r in runs)
     assert torch.equal(y0.bincount(minlength=10), y1.bincount(minlength=10))
     assert len(x0) == 50 and not torch.equal(x0, x1)
@@ -158,6 +162,7 @@ def test_figure_says_what_it_shows():
 
 def test_a_beginning_is_trained_once_and_is_what_a_run_begins_from(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(little, "MOST", 40)
     run = next(r for r in little.runs("small") if r.way == "printed")
     run = replace(run, network="tiny", begin=3)
     path = Path(little.beginning(run))

@@ -45,7 +45,8 @@ COUNTS = (50, 200, 1000, 5000)
 FEW = 200  # where the ways are compared
 HALF = 0.5  # of the FD of plain training: what the best way is to reach
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of the steps, at which plain runs are looked at
-LONGER = 4  # times the steps, for LONG_WAYS with FEW digits: what more training changes
+# Times the steps, for LONG_WAYS with FEW digits and plain training with any: what more changes.
+LONGER = 4
 LONG_WAYS = ("plain", "told", "printed")
 
 
@@ -98,6 +99,7 @@ def runs(budget: str) -> list[Training]:
     if budget == "small":
         return found
     longer = [training(FEW, way, seed, LONGER) for seed in seeds for way in LONG_WAYS]
+    longer += [training(c, "plain", s, LONGER) for s in seeds for c in counts if c != FEW]
     half = len(found) // 2
     return [*found[:half], *longer, *found[half:]]
 
@@ -366,22 +368,26 @@ def amount(table, counts, few, ways, column) -> dict[str, Any]:
 
 
 def at_length(longer: Mapping[Training, Mapping[str, Any]], few: int, steps: int) -> dict[str, Any]:
-    """What runs of more steps say about the comparison at ``few`` digits."""
+    """What runs of more steps say: of the ways at ``few`` digits, and of plain training at any."""
     table = ends(longer)
     times = next(iter(longer)).steps // steps
     rows = [{"digits": c, "way": w, **{k: v for k, v in f.items() if k != "all copies"}}
             for (c, w), several in table.items() for f in several]  # fmt: skip
 
-    def column(way: str, key: str) -> list[float]:
-        return [f[key] for f in table.get((few, way), [])]
+    def column(count: int, way: str, key: str) -> list[float]:
+        return [f[key] for f in table.get((count, way), [])]
 
-    parts = [
-        f"{way}: FD {told(column(way, 'FD'))}, memorisation {told(column(way, 'memorisation'))}"
-        for way in (*WAYS, STOPPED)
-        if column(way, "FD")
-    ]
-    said = f"{few} digits, {times} times the steps: " + "; ".join(parts)
-    return {"longer": said, "longer_rows": rows}
+    def said(count: int, way: str, name: str) -> str:
+        return (f"{name}: FD {told(column(count, way, 'FD'))}, memorisation "
+                f"{told(column(count, way, 'memorisation'))}")  # fmt: skip
+
+    ways = [said(few, way, way) for way in (*WAYS, STOPPED) if (few, way) in table]
+    counts = sorted({c for c, way in table if way == "plain"})
+    text = f"{times} times the steps, {few} digits: " + "; ".join(ways)
+    if len(counts) > 1:
+        text += ". Plain training by number of digits: "
+        text += "; ".join(said(c, "plain", f"{c}") for c in counts)
+    return {"longer": text, "longer_rows": rows}
 
 
 def _against(base, ways, counts, table, column, what) -> dict[str, Any]:
