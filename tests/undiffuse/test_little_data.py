@@ -162,7 +162,6 @@ def test_figure_says_what_it_shows():
 
 def test_a_beginning_is_trained_once_and_is_what_a_run_begins_from(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(little, "MOST", 40)
     run = next(r for r in little.runs("small") if r.way == "printed")
     run = replace(run, network="tiny", begin=3)
     path = Path(little.beginning(run))

@@ -158,7 +158,8 @@ def beginning(run: Training) -> str:
         if kind not in SHIPPED:
             raise ValueError(f"no network of {kind} is shipped: begin must be at least 1")
         return SHIPPED[kind]
-    plainly = replace(run, way="plain", count=MOST, seed=0, steps=run.begin, looks=())
+    many = min(MOST, run.begin * run.batch)  # no more than are looked at
+    plainly = replace(run, way="plain", count=many, seed=0, steps=run.begin, looks=())
     what = [kind, run.network, run.begin, run.batch, run.device, torch.__version__]
     mark = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]
     folder = Path(pooch.os_cache("undiffuse")) / "beginnings"
@@ -166,7 +167,7 @@ def beginning(run: Training) -> str:
     path = folder / f"{kind.replace(' ', '-')}-{mark}.safetensors"
     with _locked(path, patient=True):
         if not path.is_file():
-            x, y = data.fashion("train", MOST) if kind == "clothes" else printed_digits(MOST)
+            x, y = data.fashion("train", many) if kind == "clothes" else printed_digits(many)
             made = trainer.train(recipe_of(plainly), x, y, device=run.device)
             checkpoints.save(path, made.model, made.recipe, tuple(x.shape[1:]))
     return str(path)
