@@ -667,6 +667,11 @@ if c4:
     )
 
 # %% [markdown]
+# Fewer digits may well have the *lower* distance here. These runs are short, and what few pictures
+# show is learnt in fewer steps than what many show; the price is in the other columns, recall and
+# copies (below 1), and in the longer runs at the end. That is why a sentence like the claim's
+# cannot be true or false by itself.
+#
 # Read lines and bands: a line that is lower all along is better at every amount. Where two bands
 # overlap, three seeds do not tell which is better, and the course then names no winner: *not
 # separable at this size*. (The rule: a winner needs at least three seeds, its worst seed must be
