@@ -33,6 +33,7 @@ MEASURED = re.compile(
     r"we measured|was measured|were measured|took|takes)\b",
     re.I,
 )
+VERSION = re.compile(r"\b(?:Python|Debian|torch|CUDA) \d[\d.]*\d")
 EXERCISE = re.compile(r"^0\d\.\d+$|^1[0-5]\.[1-9]$")
 REFERENCE = re.compile(r"arXiv|doi|Lesson \d|lesson \d|section|equation|Claim \d|version", re.I)
 
@@ -73,7 +74,7 @@ def suspects(text: str) -> list[tuple[str, str]]:
     found = []
     for sentence in SENTENCE.split(plain(text)):
         flat = " ".join(sentence.split())
-        for number, percent in NUMBER.findall(sentence):
+        for number, percent in NUMBER.findall(VERSION.sub("", sentence)):
             if EXERCISE.match(number):
                 continue
             typed = number.replace(",", "") + ("%" if percent else "")
@@ -133,6 +134,7 @@ def test_typed_measurements_are_suspected(text):
         "EDM uses `rho = 7` and $\\sigma = 0.002$.",
         "See lesson 05 and equation 14.",
         "Python 3.11 or newer is needed.",
+        "Debian 12 and torch 2.13.0 have it.",
         "There are 1,000 steps, and 10 classes.",
     ],
 )

@@ -402,6 +402,9 @@ def _against(base, ways, counts, table, column, what) -> dict[str, Any]:
             parts.append(
                 f"{count} digits: " + compare(way, column(count, way), base, column(count, base))
             )
+    # What helped first, then what did harm, then what three seeds cannot tell.
+    order = sorted(range(len(parts)), key=lambda i: ("first", "second", None).index(words[i]))
+    parts = [parts[i] for i in order]
     found = set(words)
     if found == {"first"}:
         word = f"true here: {what} helped at every count"
