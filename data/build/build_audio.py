@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import sys
 from collections.abc import Iterable
 from math import gcd
@@ -18,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 from build_images import (
-    OTHER_BYTES,
     Package,
     arguments,
     compare_and_write,
     deb_data,
+    load_manifest,
+    manifest_file,
     obtain,
-    with_tables,
+    with_set,
 )
 from group_splits import group_splits
 from scipy.signal import resample_poly
@@ -417,24 +417,14 @@ def main() -> int:
     options = arguments(__doc__)
 
     built, attribution = build(options.packages, options.cache)
-    at = options.out / "manifest.json"
-    manifest = json.loads(at.read_text()) if at.is_file() else {"version": 1, "sets": {}}
+    manifest = load_manifest(options.out)
     files = {options.out / "audio/drums_attribution.csv": attribution_csv(attribution)}
     for name, arrays in built.items():
         content = pack(arrays, rate=SETS[name]["rate"])
         record = entry(name, content, arrays)
-        before = manifest["sets"].get(name, {})
-        if before.get("arrays") == record["arrays"] and before["sha256"] != record["sha256"]:
-            print(f"{name}: {OTHER_BYTES}")
-        manifest["sets"][name] = record
-        files[options.out / record["file"]] = content
-        card = options.out / record["card"]
-        if card.is_file():
-            text = with_tables(card.read_text(encoding="utf-8"), tables(record, arrays))
-            files[card] = text.encode()
-    files[at] = (json.dumps(manifest, indent=1) + "\n").encode()
-
-    return compare_and_write(files, options.write)
+        table = tables(record, arrays)
+        files |= with_set(name, content, record, table, options.out, manifest)
+    return compare_and_write(files | manifest_file(options.out, manifest), options.write)
 
 
 if __name__ == "__main__":

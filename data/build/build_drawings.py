@@ -17,7 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from build_images import Package, arguments, compare_and_write, obtain, with_tables
+from build_images import (
+    Package,
+    arguments,
+    compare_and_write,
+    load_manifest,
+    manifest_file,
+    obtain,
+    with_set,
+)
 from PIL import Image
 
 DATA = Path(__file__).resolve().parent.parent
@@ -351,20 +359,15 @@ def main() -> int:
     options = arguments(__doc__)
     contents = {k: obtain(p, options.packages, options.cache) for k, p in PACKAGES.items()}
     packages = unpack(contents)
-    at = options.out / "manifest.json"
-    manifest = json.loads(at.read_text()) if at.is_file() else {"version": 1, "sets": {}}
+    manifest = load_manifest(options.out)
     files: dict[Path, bytes] = {}
     for name, build in SETS.items():
         arrays = build(packages)
         content = pack(arrays, ("images",))
-        record = manifest["sets"][name] = entry(name, content, arrays)
-        files[options.out / record["file"]] = content
-        card = options.out / record["card"]
-        if card.is_file():
-            text = with_tables(card.read_text(encoding="utf-8"), tables(record, arrays))
-            files[card] = text.encode()
-    files[at] = (json.dumps(manifest, indent=1) + "\n").encode()
-    return compare_and_write(files, options.write)
+        record = entry(name, content, arrays)
+        table = tables(record, arrays)
+        files |= with_set(name, content, record, table, options.out, manifest)
+    return compare_and_write(files | manifest_file(options.out, manifest), options.write)
 
 
 if __name__ == "__main__":

@@ -34,10 +34,6 @@ SPLITS = {
     "features": -1,
 }
 BUILDER = "python data/build/build_images.py --write"
-OTHER_BYTES = (
-    "the arrays are the recorded ones, but zlib, libFLAC or libwebp packs them here into other "
-    "bytes than the recorded file has. Take the file from git, or --write, which records these."
-)
 
 
 @dataclass(frozen=True)
@@ -234,6 +230,39 @@ def arguments(doc: str) -> argparse.Namespace:
     return parser.parse_args()
 
 
+def load_manifest(out: Path) -> dict:
+    """The manifest of a data folder, or an empty one."""
+    at = out / "manifest.json"
+    return json.loads(at.read_text()) if at.is_file() else {"version": 1, "sets": {}}
+
+
+def with_set(
+    name: str, content: bytes, record: dict, table: str, out: Path, manifest: dict
+) -> dict[Path, bytes]:
+    """The file of a set and its card, by where they go; its record goes into ``manifest``.
+
+    Says so where only the packing differs from what is recorded.
+    """
+    before = manifest["sets"].get(name, {})
+    if before.get("arrays") == record["arrays"] and before["sha256"] != record["sha256"]:
+        print(
+            f"{name}: the arrays are the recorded ones, but zlib, libFLAC or libwebp packs them "
+            "here into other bytes than the recorded file has. Take the file from git, or "
+            "--write, which records these."
+        )
+    manifest["sets"][name] = record
+    files = {out / record["file"]: content}
+    card = out / record["card"]
+    if card.is_file():
+        files[card] = with_tables(card.read_text(encoding="utf-8"), table).encode()
+    return files
+
+
+def manifest_file(out: Path, manifest: dict) -> dict[Path, bytes]:
+    """manifest.json, by where it goes."""
+    return {out / "manifest.json": (json.dumps(manifest, indent=1) + "\n").encode()}
+
+
 def compare_and_write(files: dict[Path, bytes], write: bool) -> int:
     """Says which files differ from what is there, and writes those if told; the exit status."""
     stale = [p for p, b in files.items() if not p.is_file() or p.read_bytes() != b]
@@ -251,30 +280,17 @@ def compare_and_write(files: dict[Path, bytes], write: bool) -> int:
 def main() -> int:
     options = arguments(__doc__)
 
-    at = options.out / "manifest.json"
-    manifest = json.loads(at.read_text()) if at.is_file() else {"version": 1, "sets": {}}
+    manifest = load_manifest(options.out)
     files: dict[Path, bytes] = {}
-    notes = []
     for name, about in SETS.items():
         images, labels = about["read"](obtain(about["package"], options.packages, options.cache))
         arrays = {"images": images, "labels": labels}
         splits = split_indices(images, labels, SPLITS)
         content = pack(arrays, about["pictures"])
         record = entry(name, content, arrays, splits)
-        before = manifest["sets"].get(name, {})
-        if before.get("arrays") == record["arrays"] and before["sha256"] != record["sha256"]:
-            notes.append(f"{name}: {OTHER_BYTES}")
-        manifest["sets"][name] = record
-        files[options.out / record["file"]] = content
-        card = options.out / record["card"]
-        if card.is_file():
-            text = with_tables(card.read_text(encoding="utf-8"), tables(record, arrays, splits))
-            files[card] = text.encode()
-    files[at] = (json.dumps(manifest, indent=1) + "\n").encode()
-
-    for note in notes:
-        print(note)
-    return compare_and_write(files, options.write)
+        table = tables(record, arrays, splits)
+        files |= with_set(name, content, record, table, options.out, manifest)
+    return compare_and_write(files | manifest_file(options.out, manifest), options.write)
 
 
 if __name__ == "__main__":

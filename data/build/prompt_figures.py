@@ -98,9 +98,11 @@ def measure_prompts(found: Any, seeds: Sequence[int], n: int | None = None) -> d
     name = recipe.data
     device = next(found.model.parameters()).device
     judge = classifiers.load(recipe.source.judge, device)
-    splits = ("held_out", "train", *prompt_judging.REAL_PAIRS[name])
-    held, seen, near, apart = (prompt_judging.tokens_of(name, s) for s in splits)
-    held, seen = held[:n], seen[: len(held[:n])]
+    against, other = prompt_judging.REAL_PAIRS[name]
+    # Of portraits the other split is the held-out one: each split is drawn once.
+    prompts = {s: prompt_judging.tokens_of(name, s)[:n] for s in ("held_out", against, other)}
+    held = prompts["held_out"]
+    seen = prompts["train"] = prompt_judging.tokens_of(name, "train")[: len(held)]
     asked = {k: v[: len(held)] for k, v in prompt_judging.wanted(name, "held_out").items()}
     seen_asked = {k: v[: len(seen)] for k, v in prompt_judging.wanted(name, "train").items()}
     each = []
@@ -108,22 +110,17 @@ def measure_prompts(found: Any, seeds: Sequence[int], n: int | None = None) -> d
         start = time.monotonic()
         options = {"calls": CALLS, "solver": SOLVER, "seed": seed}
         drawn = {
-            key: draw(found, len(tokens), labels=tokens, **options)[0]
-            for key, tokens in (
-                ("held", held),
-                ("seen", seen),
-                ("near", near[:n]),
-                ("apart", apart[:n]),
-            )
+            split: draw(found, len(tokens), labels=tokens, **options)[0]
+            for split, tokens in prompts.items()
         }
-        right = shares_right(judge, drawn["held"], asked)
-        far = prompt_judging.distances(drawn["near"], name, judge, drawn["apart"])
+        right = shares_right(judge, drawn["held_out"], asked)
+        far = prompt_judging.distances(drawn[against], name, judge, drawn[other])
         ways = prompt_judging.beside(name, judge, "held_out", seed)
         each.append(
             {
                 "seed": seed,
                 "held_out": right,
-                "seen": shares_right(judge, drawn["seen"], seen_asked),
+                "seen": shares_right(judge, drawn["train"], seen_asked),
                 "nearest": ways["nearest"],
                 "transplant": ways["transplant"],
                 **far,

@@ -45,3 +45,27 @@ def write_json(path: str | os.PathLike, data: Any) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def locked(path: Path, patient: bool) -> Iterator[bool]:
+    """Whether this process may work on ``path``; a lock ends with its process, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows: runs may be measured twice there
+        yield True
+        return
+    lock = path.with_suffix(".lock")
+    with open(lock, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if patient else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:  # a network file system without locks
+            yield True
+            return
+        yield True
+    # The file stays where it is unless its run is finished: a second process may wait on it.
+    if path.exists():
+        lock.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from undiffuse._files import replacing, write_json
+from undiffuse._files import locked, replacing, write_json
 from undiffuse.results import machine, plain, record, versions
 
 BUDGETS = ("small", "full", "gpu")
@@ -288,7 +288,7 @@ def _do(measure: Callable, run: Any, path: Path | None, patient: bool) -> dict |
     """
     if path is None:
         return _measured(measure, run)
-    with _locked(path, patient) as mine:
+    with locked(path, patient) as mine:
         if not mine:
             return None
         outcome = _read(path, run)
@@ -308,30 +308,6 @@ def _measured(measure: Callable, run: Any) -> dict:
         "versions": versions(),
         "machine": machine(),
     }
-
-
-@contextlib.contextmanager
-def _locked(path: Path, patient: bool) -> Iterator[bool]:
-    """Whether this process may work on ``path``; a lock ends with its process, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows: runs may be measured twice there
-        yield True
-        return
-    lock = path.with_suffix(".lock")
-    with open(lock, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if patient else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        except OSError:  # a network file system without locks
-            yield True
-            return
-        yield True
-    # The file stays where it is unless its run is finished: a second process may wait on it.
-    if path.exists():
-        lock.unlink(missing_ok=True)
 
 
 # --- processes -------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ def beginning(run: Training) -> str:
     import pooch
 
     from undiffuse import checkpoints, data, trainer
-    from undiffuse.experiments._engine import _locked
+    from undiffuse._files import locked
     from undiffuse.printed import printed_digits
 
     kind = BEGUN[run.way]
@@ -165,7 +165,7 @@ def beginning(run: Training) -> str:
     folder = Path(pooch.os_cache("undiffuse")) / "beginnings"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{kind.replace(' ', '-')}-{mark}.safetensors"
-    with _locked(path, patient=True):
+    with locked(path, patient=True):
         if not path.is_file():
             x, y = data.fashion("train", many) if kind == "clothes" else printed_digits(many)
             made = trainer.train(recipe_of(plainly), x, y, device=run.device)
@@ -393,18 +393,14 @@ def at_length(longer: Mapping[Training, Mapping[str, Any]], few: int, steps: int
 
 def _against(base, ways, counts, table, column, what) -> dict[str, Any]:
     """Whether ways are better than ``base``, count by count."""
-    parts, words = [], []
-    for count in counts:
-        for way in ways:
-            if (count, way) not in table:
-                continue
-            words.append(separate(column(count, way), column(count, base)))
-            parts.append(
-                f"{count} digits: " + compare(way, column(count, way), base, column(count, base))
-            )
+    said = [
+        (separate(column(count, way), column(count, base)),
+         f"{count} digits: " + compare(way, column(count, way), base, column(count, base)))
+        for count in counts for way in ways if (count, way) in table
+    ]  # fmt: skip
     # What helped first, then what did harm, then what three seeds cannot tell.
-    order = sorted(range(len(parts)), key=lambda i: ("first", "second", None).index(words[i]))
-    parts = [parts[i] for i in order]
+    said.sort(key=lambda pair: ("first", "second", None).index(pair[0]))
+    words, parts = zip(*said)
     found = set(words)
     if found == {"first"}:
         word = f"true here: {what} helped at every count"
