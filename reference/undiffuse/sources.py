@@ -10,7 +10,7 @@ unpack it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +19,8 @@ from undiffuse import data, downloads
 
 LOWEST_KEY, KEYS = 24, 85  # the notes lie from C1 to C8
 FAMILIES = 13
+# Of L // hop + 1 frames the last one, which is centred where a clip ends, is left out.
 MEL = {"rate": 8000, "n_mels": 64, "n_fft": 256, "hop": 64}
-MEL_FRAMES = 128  # of 129; the last one is centred where the clip ends
 
 Take = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 
@@ -150,34 +150,38 @@ def parse_label(text: str, source: Source) -> int:
     return one(family, FAMILIES, names) * KEYS + one(key, KEYS, first=LOWEST_KEY)
 
 
-def log_mels(audio: torch.Tensor) -> torch.Tensor:
-    """Log-mel spectrograms (N, 1, 64, 128) in about [-1, 1] of clips (N, 1, 8192) at 8 kHz.
+def log_mels(audio: torch.Tensor, mel: Mapping[str, int] = MEL) -> torch.Tensor:
+    """Log-mel spectrograms (N, 1, n_mels, L // hop) in about [-1, 1] of clips (N, 1, L).
 
-    64 bands and a frame every 64 samples; ``sounds_of`` goes back.
+    mel: rate, n_mels, n_fft and hop; as it is, clips of 8192 samples at 8 kHz get (N, 1, 64, 128),
+    a frame every 64 samples. ``sounds_of`` goes back.
     """
     from undiffuse.transforms import log_mel, log_mel_to_model_range
 
-    found = torch.cat([log_mel(x, **MEL) for x in audio.split(100)])
-    return log_mel_to_model_range(found)[..., :MEL_FRAMES].clamp(-1, 1)
+    found = torch.cat([log_mel(x, **mel) for x in audio.split(100)])
+    return log_mel_to_model_range(found)[..., : audio.shape[-1] // mel["hop"]].clamp(-1, 1)
 
 
 def sounds_of(
-    mels: torch.Tensor, generator: torch.Generator | None = None, iterations: int = 60
+    mels: torch.Tensor,
+    generator: torch.Generator | None = None,
+    iterations: int = 60,
+    mel: Mapping[str, int] = MEL,
 ) -> torch.Tensor:
-    """Clips (N, 1, 8192) in [-1, 1] whose ``log_mels`` are about these, by Griffin-Lim."""
+    """Clips (N, 1, frames * hop) in [-1, 1] whose ``log_mels`` are about these, by Griffin-Lim."""
     from undiffuse import transforms
 
     last = torch.full_like(mels[..., :1], -1.0)
     log = transforms.log_mel_from_model_range(torch.cat([mels, last], -1))
     silent = log <= transforms.LOW
-    mel = log.exp().masked_fill(silent, 0.0)
-    filters = transforms.mel_filterbank(MEL["n_mels"], MEL["n_fft"], MEL["rate"]).to(mel)
+    power = log.exp().masked_fill(silent, 0.0)
+    filters = transforms.mel_filterbank(mel["n_mels"], mel["n_fft"], mel["rate"]).to(power)
     parts = []
-    for some in mel.split(50):
+    for some in power.split(50):
         magnitude = transforms.mel_to_magnitude(some, filters)
         parts.append(
             transforms.griffin_lim(
-                magnitude, iterations, generator, MEL["n_fft"], MEL["hop"], momentum=0.9
+                magnitude, iterations, generator, mel["n_fft"], mel["hop"], momentum=0.9
             )
         )
     x = torch.cat(parts)

@@ -94,3 +94,40 @@ def test_one_small_run():
     _, unseen = little.parts_of(run)
     assert len(found["features"]) == len(unseen) and 0 <= found["accuracy"] <= 1
     assert found["memorisation"] > 0
+
+
+def test_pictures_are_small_and_can_be_heard():
+    x, _, _, _ = little.hits()
+    shown = little.pictures(x[:20])
+    assert shown.shape == (20, 1, 32, 32) and shown.min() >= -1 and shown.max() <= 1
+    heard = little.heard(shown)
+    assert heard.shape == (20, 1, 8192) and heard.abs().max() <= 1
+    again = little.pictures(heard)
+    loud = shown > -0.5  # below, a band is more than 40 dB under the loudest
+    assert (again - shown)[loud].abs().mean() < 0.05
+    assert torch.equal(heard, little.heard(shown))
+
+
+def test_altered_hits_are_faster_slower_later_and_quieter():
+    t = torch.arange(8192) / 16000
+    tone = 0.5 * torch.sin(2 * torch.pi * 1000 * t)[None, None]
+    made, labels = little.altered(tone, torch.tensor([3]), torch.Generator().manual_seed(0))
+    assert len(made) == len(little.SPEEDS) * little.COPIES
+    assert labels.tolist() == [3] * len(made)
+    found = torch.fft.rfft(made[:, 0, 256:6500], 16000).abs().argmax(-1)  # bins of 1 Hz
+    wanted = [1000 * fast / slow for fast, slow in little.SPEEDS for _ in range(little.COPIES)]
+    assert found.tolist() == pytest.approx(wanted, abs=2)
+    peaks = made.abs().amax(-1)
+    assert 0.24 < peaks.min() and peaks.max() < 0.53 and len(set(peaks.flatten().tolist())) > 5
+    again, _ = little.altered(tone, torch.tensor([3]), torch.Generator().manual_seed(0))
+    assert torch.equal(made, again)
+
+
+@pytest.mark.slow
+def test_hearing_spectrograms_costs_little():
+    """What drawn hits are compared with: reals that go the same way and back."""
+    found = little.heard_again()
+    _, _, _, drums = little.hits()
+    floor = little.pooled(little.real_features(), little.real_features(), little.halvings(drums))
+    assert floor["FD"] < found["heard again: FD"] < 1.1 * floor["FD"]
+    assert found["heard again: accuracy"] > 0.95 * found["accuracy"] > 0.6
