@@ -118,7 +118,7 @@ def test_altered_hits_are_faster_slower_later_and_quieter():
     wanted = [1000 * fast / slow for fast, slow in little.SPEEDS for _ in range(little.COPIES)]
     assert found.tolist() == pytest.approx(wanted, abs=2)
     peaks = made.abs().amax(-1)
-    assert 0.24 < peaks.min() and peaks.max() < 0.53 and len(set(peaks.flatten().tolist())) > 5
+    assert peaks.min() > 0.24 and peaks.max() < 0.53 and len(set(peaks.flatten().tolist())) > 5
     again, _ = little.altered(tone, torch.tensor([3]), torch.Generator().manual_seed(0))
     assert torch.equal(made, again)
 
