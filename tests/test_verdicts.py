@@ -75,6 +75,7 @@ def test_a_file_that_changes_makes_the_page_stale(verdicts, results, what):
         ({"budget": "small"}, "small budget"),
         ({"versions": {}}, "has no versions"),
         ({"machine": {}}, "has no machine"),
+        ({"command": ""}, "has no command"),
         ({"rows": [{"network": "U-Net", "FD": 1.0}]}, "has no column 'loss'"),
     ],
 )

@@ -71,6 +71,7 @@ PRECISIONS = ("float32", "TF32", "bfloat16")
 # Until which step it warms up, and the last one: of small networks, and of large ones.
 SPEED_STEPS = {False: budget((10, 40), (1, 3)), True: budget((5, 20), (1, 3))}
 CIFAR_SHAPE = (3, 32, 32)
+MADE_BY = "python data/build/measure_flow.py {} --out FOLDER, then write FOLDER"
 
 
 # --- one training --------------------------------------------------------------------------
@@ -390,7 +391,7 @@ def write(folder: Path, conditions: str = "") -> None:
         said, rows = verdict(runs)
         record(
             "L15-digits", rows, said, SEEDS, n=N, training_flops=runs[0]["training FLOPs"],
-            machine_of_runs=runs[0]["machine"], batch=BATCH,
+            machine_of_runs=runs[0]["machine"], batch=BATCH, command=MADE_BY.format("all"),
             tuning=[{k: f.get(k) for k in ("network", "way", "optimizer", "lr", "validation loss")}
                     for f in read(folder, "tuning")],
         )  # fmt: skip
@@ -407,7 +408,8 @@ def write(folder: Path, conditions: str = "") -> None:
             for name, row in best.items()
         )
         said = f"on one {rows[0]['device']}: {said}"
-        record("L15-speed", rows, said, (0,), conditions=conditions)
+        record("L15-speed", rows, said, (0,), conditions=conditions,
+               command=MADE_BY.format("speed --device cuda"))  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -49,7 +49,7 @@ def load(
         if claim in told and name not in known:
             raise Missing(f"{claims.name} does not say what {name}.json measured")
         if claim in told:
-            for key in ("verdict", "seeds", "versions", "machine", "budget"):
+            for key in ("verdict", "seeds", "versions", "machine", "budget", "command"):
                 if not result.get(key):
                     raise Missing(f"{name}.json has no {key}")
             fact = told[claim]["measured"][name].get("fact", False)

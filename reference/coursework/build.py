@@ -286,8 +286,13 @@ def write(path: Path, notebook: dict) -> bool:
 
 
 @contextlib.contextmanager
-def quiet_room(course: Course, budget: str, results: Path | None) -> Iterator[tuple[Path, dict]]:
-    """An empty folder and an environment without the user's own settings, to execute in."""
+def quiet_room(
+    course: Course, budget: str, results: Path | None, command: str = ""
+) -> Iterator[tuple[Path, dict]]:
+    """An empty folder and an environment without the user's own settings, to execute in.
+
+    command: what results are to name as the way to measure them again.
+    """
     with tempfile.TemporaryDirectory(prefix="course-build-") as folder:
         env = {
             **os.environ,
@@ -299,7 +304,7 @@ def quiet_room(course: Course, budget: str, results: Path | None) -> Iterator[tu
             "MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR", str(Path(folder) / ".matplotlib")),
         }
         prefix = course.library.upper()
-        for name in (f"{prefix}_BUDGET", f"{prefix}_RESULTS"):
+        for name in (f"{prefix}_BUDGET", f"{prefix}_RESULTS", f"{prefix}_COMMAND"):
             env.pop(name, None)
         env[f"{prefix}_STATIC"] = "1"  # nobody is there to move a slider
         if budget != "full":
@@ -307,6 +312,7 @@ def quiet_room(course: Course, budget: str, results: Path | None) -> Iterator[tu
         if results:
             results.mkdir(parents=True, exist_ok=True)
             env[f"{prefix}_RESULTS"] = str(results.resolve())
+            env[f"{prefix}_COMMAND"] = command
         yield Path(folder), env
 
 
@@ -324,7 +330,8 @@ def execute(
 
     notebook = nbformat.from_dict(compose(source, lesson=False))
     name = source.path.name
-    with quiet_room(source.course, budget, results) as (folder, env):
+    command = f"course build {source.number} --record data/results"
+    with quiet_room(source.course, budget, results, command) as (folder, env):
         client = NotebookClient(
             notebook,
             timeout=timeout,

@@ -2,7 +2,8 @@
 
 A lesson's experiment ends in one call of ``record``. Where the environment variable
 UNDIFFUSE_RESULTS names a folder, the figures also go there as ``<claim>.json``, from which texts
-quote them. Nothing in such a file names a person, a host or a path.
+quote them. UNDIFFUSE_COMMAND says which command measures them again. Nothing in such a file names a
+person, a host or a path.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ def record(
     array (which becomes a list). verdict: what the figures say, decided by code. seeds: those
     used, at least one. size: what the budget is called, where it is not that of the environment.
     folder: where it is kept, where that is not UNDIFFUSE_RESULTS. extra: anything more to be kept,
-    such as n=1000 or floor=0.12.
+    such as n=1000, floor=0.12 or the command, where that is not UNDIFFUSE_COMMAND.
 
     Returns a dict of plain data with the keys claim, verdict, rows, seeds, budget, date (UTC),
-    versions, machine (system, processor kind and count) and the extra ones; NaN and infinities
-    become None, as JSON has none. Where UNDIFFUSE_RESULTS names a folder (made if need be), writes
+    versions, machine (system, processor kind and count), command (where one is known) and the extra
+    ones; NaN and infinities become None, as JSON has none. Where UNDIFFUSE_RESULTS names a folder (made if need be), writes
     it there as <claim>.json: a reader sees the old file or the new one, never half of one.
 
     Raises ValueError for a claim that cannot be a file name, no rows, no seeds or an empty
@@ -66,6 +67,8 @@ def record(
     taken = sorted(set(extra) & set(_OWN))
     if taken:
         raise ValueError(f"{claim}: {', '.join(taken)} is filled in by record itself")
+    if os.environ.get("UNDIFFUSE_COMMAND"):
+        extra.setdefault("command", os.environ["UNDIFFUSE_COMMAND"])
     result = {
         "claim": claim,
         "verdict": verdict,
