@@ -220,6 +220,15 @@ def test_good_outputs_are_not(tmp_path):
     assert structure.output_problems(file) == []
 
 
+def test_results_of_a_lesson_name_its_command(course, tmp_path, monkeypatch):
+    name = f"{course.library.upper()}_COMMAND"
+    monkeypatch.setenv(name, "somebody's own")
+    with build.quiet_room(course, "full", tmp_path / "kept", "course build 42") as (_, env):
+        assert env[name] == "course build 42"
+    with build.quiet_room(course, "full", None, "course build 42") as (_, env):
+        assert name not in env  # nothing is kept, so nothing is named
+
+
 # With a kernel
 
 

@@ -20,7 +20,8 @@ ROWS = [{"model": "small", "loss": 0.12345678, "FD": 3}, {"model": "big", "loss"
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("UNDIFFUSE_RESULTS", str(tmp_path / "results"))
-    monkeypatch.delenv("UNDIFFUSE_BUDGET", raising=False)
+    for name in ("UNDIFFUSE_BUDGET", "UNDIFFUSE_COMMAND"):
+        monkeypatch.delenv(name, raising=False)
     return tmp_path / "results"
 
 
@@ -31,6 +32,14 @@ def test_record_returns_writes_and_loads_the_same(folder):
     assert result["versions"]["torch"] == importlib.metadata.version("torch")
     assert load_results(folder) == {"C12": result}
     assert [p.name for p in folder.iterdir()] == ["C12.json"]
+
+
+def test_record_names_the_command(folder, monkeypatch):
+    assert "command" not in record("C12", ROWS, "false", seeds=range(3))
+    monkeypatch.setenv("UNDIFFUSE_COMMAND", "course build 03 --record results")
+    assert record("C12", ROWS, "false", seeds=[0])["command"] == "course build 03 --record results"
+    assert record("C12", ROWS, "false", seeds=[0], command="mine")["command"] == "mine"
+    assert load_results(folder)["C12"]["command"] == "mine"
 
 
 def test_record_without_a_folder_writes_nothing(tmp_path, monkeypatch, capsys):
