@@ -131,6 +131,7 @@ def test_every_module_loads_with_only_what_pip_installs(tmp_path):
     assert all(name in extras or clients.get(module) == name for module, name in eval(said)), said
 
 
+@pytest.mark.slow
 def test_a_check_runs_with_only_what_pip_installs(tmp_path):
     said = in_plain_environment(
         """

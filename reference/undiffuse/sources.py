@@ -166,6 +166,7 @@ def sounds_of(
     mels: torch.Tensor,
     generator: torch.Generator | None = None,
     iterations: int = 60,
+    *,
     mel: Mapping[str, int] = MEL,
 ) -> torch.Tensor:
     """Clips (N, 1, frames * hop) in [-1, 1] whose ``log_mels`` are about these, by Griffin-Lim."""

@@ -75,6 +75,7 @@ def test_ours_is_held_against_the_better_peer_in_each():
     assert compare(found[:1]) == {}
 
 
+@pytest.mark.slow
 def test_five_minutes_trains_draws_and_judges(monkeypatch):
     five = load("five_minutes")
     tiny = {"channels": [8], "patch": 4, "classes": 10}

@@ -150,6 +150,7 @@ def test_check_a_right_and_a_wrong_answer(course, run, tmp_path):
     assert code == exits.NOT_RIGHT and "not attempted" in said
 
 
+@pytest.mark.slow
 def test_points_of_the_own_copy_are_noted(course, run, tmp_path):
     run("check", notebook(tmp_path / "another.ipynb", small_course.RIGHT))
     assert progress.load(course).best == {}
@@ -171,6 +172,7 @@ def test_check_a_file_that_is_not_there(course, run):
     assert code == exits.NOT_FOUND and f"did you mean lessons/{small_course.SLUG}.ipynb" in said
 
 
+@pytest.mark.slow
 def test_watch_checks_again_and_ends_with_ctrl_c(course, run, tmp_path, monkeypatch):
     file = notebook(tmp_path / "a.ipynb", small_course.WRONG)
 

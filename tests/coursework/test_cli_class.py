@@ -35,6 +35,7 @@ reason = "right idea"
 """
 
 
+@pytest.mark.slow
 def test_a_class_from_a_zip_to_released_scores(course, run, tmp_path):
     place = tmp_path / "term"
     place.mkdir()

@@ -72,6 +72,7 @@ def classroom(course, tmp_path, monkeypatch):
     checks.load.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_class_from_submissions_to_nothing_left(classroom, run):
     def must(*command, code=0):
         got, said, err = run(*command)

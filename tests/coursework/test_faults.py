@@ -119,6 +119,7 @@ def test_workers_and_keepers_are_killed_at_random_points(course, tmp_path):
     check_book(path, count)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_at_its_start_is_replaced(course, batch, tmp_path, monkeypatch):
     original, killed = pool.Worker.__init__, []
 
@@ -177,6 +178,7 @@ def test_the_disk_is_full_in_the_middle(course, batch, tmp_path):
     check_book(path)
 
 
+@pytest.mark.slow
 def test_a_gradebook_that_cannot_be_written(course, batch, tmp_path, monkeypatch):
     """Told before an hour of work, not after it."""
     path = tmp_path / "g.sqlite"
@@ -196,6 +198,7 @@ def test_a_gradebook_that_cannot_be_written(course, batch, tmp_path, monkeypatch
     check_book(path)
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set_back(course, batch, tmp_path, monkeypatch):
     """By an hour with every look at it, in the middle of a batch and before the next."""
     path, hours = tmp_path / "g.sqlite", []

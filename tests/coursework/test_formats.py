@@ -393,6 +393,7 @@ def test_prairielearn_shows_pictures(made):
     assert json.loads(prairielearn.prairielearn(made["wrong"], hidden))["images"] == []
 
 
+@pytest.mark.slow
 def test_prairielearn_stays_below_a_megabyte():
     for count in (300, 3000):
         text = prairielearn.prairielearn(hostile("ä" * 3000, count))
@@ -418,6 +419,7 @@ def test_formats_by_name(made, tmp_path):
         commands.render("gradescope", [made["two"], made["right"]], Visibility())
 
 
+@pytest.mark.slow
 def test_ci_of_one_repository(tmp_path, monkeypatch, capsys):
     if not FORKED:
         pytest.skip("nothing can be forked here")

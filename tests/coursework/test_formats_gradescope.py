@@ -135,6 +135,7 @@ def test_only_the_lessons_own_data_is_in_it(course, tmp_path):
     assert data("01") == [] and data("02") == ["course/data/numbers.txt"]
 
 
+@pytest.mark.slow
 def test_what_a_student_hands_in_beside_a_notebook_rules_nothing(course, tmp_path):
     """The runner's own function, in a folder laid out as there, with rules that a student made."""
     gradescope.autograder(course, "01", tmp_path / "a.zip")

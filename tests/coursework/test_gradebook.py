@@ -71,6 +71,7 @@ def test_a_damaged_file_is_left_as_it_is(tmp_path, data):
     assert path.read_bytes() == data
 
 
+@pytest.mark.slow
 def test_damage_in_the_middle_is_found_at_the_start(tmp_path):
     path = tmp_path / "g.sqlite"
     with Gradebook(path) as book:
@@ -152,6 +153,7 @@ def small_disk(tmp_path: Path, options: str, read_only: bool) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CAN_MOUNT, reason="no small disk can be mounted here")
 def test_a_full_disk_loses_nothing(tmp_path):
     said = small_disk(tmp_path, "size=300k", False)
@@ -161,6 +163,7 @@ def test_a_full_disk_loses_nothing(tmp_path):
     assert "all 2000" in said, said
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CAN_MOUNT, reason="no read-only disk can be mounted here")
 def test_a_read_only_folder(tmp_path):
     said = small_disk(tmp_path, "size=300k", True)
@@ -265,6 +268,7 @@ def test_changed_checks_are_graded_anew(batch, tmp_path):
     assert run() == [False] * 4
 
 
+@pytest.mark.slow
 @needs_fork
 def test_two_graders_on_one_gradebook(course, batch, tmp_path):
     code = (

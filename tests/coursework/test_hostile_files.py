@@ -177,6 +177,7 @@ def test_seeds_cannot_be_guessed(course, toy, tmp_path):
     assert other.seed_of("eve") != rules.seed_of("eve"), "the secret is drawn, not computed"
 
 
+@pytest.mark.slow
 def test_nothing_that_is_handed_in_is_imported(course, tmp_path):
     """A teacher who stands in the folder of submissions and says ``python -m coursework``."""
     evil = "open('left-by-eve', 'w').write('!')\nraise SystemExit('left by eve')\n"

@@ -52,6 +52,7 @@ for name in ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NAdam", "Muon"):
 """
 
 
+@pytest.mark.slow
 def test_optimisers_step_as_ever_and_bring_no_compiler():
     count = 'print("torch._dynamo.symbolic_convert" in sys.modules)'
     out = fresh(TRAIN + count).splitlines()
@@ -61,6 +62,7 @@ def test_optimisers_step_as_ever_and_bring_no_compiler():
     assert out == plain.split("\n")[:-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asks",
     [

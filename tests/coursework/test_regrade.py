@@ -106,6 +106,7 @@ def test_statements_that_change_what_is_shared_count():
     assert 8 in both.of("01.1") and 8 in both.of("01.2")
 
 
+@pytest.mark.slow
 @needs_fork
 def test_only_what_changed_is_run_again_and_shown_first(course, batch, tmp_path, monkeypatch):
     book = tmp_path / "g.sqlite"
@@ -145,6 +146,7 @@ def test_a_dry_run_writes_nothing(course, batch, tmp_path):
         assert opened.reports() == []
 
 
+@pytest.mark.slow
 @needs_fork
 def test_each_student_has_a_seed_and_keeps_it(course, batch, tmp_path, monkeypatch):
     (batch.parent / "class.toml").write_text('[class]\nseeds = "per student"\n')

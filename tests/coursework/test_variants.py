@@ -87,6 +87,7 @@ def test_hidden_cases_are_graded(course, tmp_path):
     assert len(next(iter(checks.load("01", course))).make_cases(7)) == 3
 
 
+@pytest.mark.slow
 @needs_fork
 def test_another_exercise_takes_the_place_of_the_public_one(course, tmp_path):
     files = {"lesson_01.py": OTHER, "answers/lesson_01.py": OTHER_ANSWERS}

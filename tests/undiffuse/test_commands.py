@@ -445,6 +445,7 @@ def test_out_of_memory(run, recipe, file, tmp_path, monkeypatch, of):
     assert code == exits.NOT_RIGHT and "out of memory: lower --batch (it is 250)" in said
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files there")
 def test_no_space_for_a_checkpoint(recipe, tmp_path):
     """A limit on the size of files stands for the full disk: a real write fails, midway."""

@@ -43,6 +43,7 @@ def test_large_blocks_are_used_again():
     assert faults("with") < 10 * 12288  # a few blocks once, not 40 times
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
 def test_what_the_environment_says_goes_first():
     """Where it asks for blocks to be given back, they are, with the course and without."""

@@ -108,7 +108,7 @@ def test_a_result_has_what_the_shipped_ones_have(budget):
     found = {run: at(run.steps, 2.0 + 0.01 * run.seed) for run in one.list_runs(budget)}
     (made,) = one.conclude(found).items()
     shipped = load_results(data.folder() / "results")[made[0]]
-    own = {"claim", "seeds", "budget", "date", "versions", "machine"}
+    own = {"claim", "seeds", "command", "budget", "date", "versions", "machine"}
     assert set(shipped) - own == set(made[1])
     assert [set(r) for r in made[1]["rows"]] == [set(r) for r in shipped["rows"]]
 

@@ -131,7 +131,7 @@ def heard(mels: torch.Tensor, seed: int = 0) -> torch.Tensor:
     """Hits (N, 1, 8192) of spectrograms (N, 1, 32, 32), by Griffin-Lim."""
     from undiffuse.sources import sounds_of
 
-    return sounds_of(mels, torch.Generator().manual_seed(seed), 30, MEL)
+    return sounds_of(mels, torch.Generator().manual_seed(seed), 30, mel=MEL)
 
 
 def altered(
