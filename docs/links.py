@@ -1,11 +1,14 @@
 """Relative links of Markdown files, made to lead where their target is in the book.
 
+An image that is a sound (.wav) gets a player, named by its words.
+
 A target that is no page of the book leads to the repository where its public address is known
 (``owner/name``); else its words stay, with the path beside them.
 """
 
 from __future__ import annotations
 
+import html
 import os
 import posixpath
 import re
@@ -18,11 +21,11 @@ CODE = re.compile(r"`[^`\n]+`")
 
 @dataclass
 class Links:
-    """pages: path in the repository -> page of the book, without ending. pictures: those used."""
+    """pages: path in the repository -> page of the book, without ending. media: pictures, sounds."""
 
     pages: dict[str, str]
     repository: str = ""
-    pictures: set[str] = field(default_factory=set)
+    media: set[str] = field(default_factory=set)
 
     def rewrite(self, text: str, path: str, page: str) -> str:
         """``text`` of the file ``path`` as it has to stand on ``page``."""
@@ -44,8 +47,12 @@ class Links:
         file = posixpath.normpath(posixpath.join(posixpath.dirname(path), file))
         here = posixpath.dirname(page) or "."
         if picture:
-            self.pictures.add(file)
-            return f"![{words}]({posixpath.relpath('_static/' + file, here)})"
+            self.media.add(file)
+            source = posixpath.relpath("_static/" + file, here)
+            if file.endswith(".wav"):
+                named = f'aria-label="{html.escape(words)}" src="{source}"'
+                return f'<audio controls preload="none" {named}></audio>'
+            return f"![{words}]({source})"
         if file in self.pages:
             to = posixpath.relpath(self.pages[file], here)
             ending = ".ipynb" if file.endswith(".ipynb") else ".md"

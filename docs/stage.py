@@ -68,9 +68,9 @@ def stage(out: Path, repository: str = "") -> None:
     for name in OWN:
         (static / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(DOCS / name, static / name)
-    for picture in sorted(links.pictures):
-        (static / picture).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / picture, static / picture)
+    for file in sorted(links.media):
+        (static / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, static / file)
     _mathjax(static / "mathjax")
 
 

@@ -117,6 +117,16 @@ def test_links_lead_where_their_target_is(text, wanted):
     assert links.Links(pages, "o/r").rewrite(text, "docs/index.md", "index") == wanted
 
 
+def test_a_sound_in_place_of_a_picture_gets_a_player_with_its_words():
+    found_in = links.Links({}, "")
+    found = found_in.rewrite('![A beat, "new"](../data/sounds/a.wav)', "docs/x.md", "lessons/x")
+    assert found == (
+        '<audio controls preload="none" aria-label="A beat, &quot;new&quot;" '
+        'src="../_static/data/sounds/a.wav"></audio>'
+    )
+    assert found_in.media == {"data/sounds/a.wav"}
+
+
 def test_without_a_public_address_a_link_outside_is_its_words_and_path():
     found = links.Links({})
     assert found.rewrite("[the licence](../LICENSE)", "docs/a.md", "a") == "the licence (`LICENSE`)"
