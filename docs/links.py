@@ -21,7 +21,8 @@ CODE = re.compile(r"`[^`\n]+`")
 
 @dataclass
 class Links:
-    """pages: path in the repository -> page of the book, without ending. media: pictures, sounds."""
+    """pages: path in the repository -> page of the book, without ending. media: pictures and
+    sounds that are used."""
 
     pages: dict[str, str]
     repository: str = ""
