@@ -239,6 +239,16 @@ def prepare_clip(audio, rate, target_rate, length):
     return _Steps.last(_Steps.level(_Steps.long(_Steps.rated(x, rate, target_rate), length)))
 
 
+@a_prepare.misconception(
+    "channels-before-the-full-scale",
+    "You average the channels first. Their mean is no whole number any more: the dtype, which says "
+    "what full scale is, has gone. Numbers first, then channels.",
+)
+def prepare_clip(audio, rate, target_rate, length):
+    x = _Steps.numbers(_Steps.mono(np.asarray(audio)))
+    return _Steps.last(_Steps.level(_Steps.long(_Steps.rated(x, rate, target_rate), length)))
+
+
 _wrong_clip(
     "rate-ignored",
     "The rate is never changed: played at target_rate the clip has another speed and another "
@@ -1061,6 +1071,18 @@ class GatedResBlock1d(_Gated):
         x = self.told(x, emb)
         h = self.out(self.gated(*self.halves(self.conditioned(self.dilated(self.pad(x)), cond))))
         return self.results(x, *h.chunk(2, dim=1))
+
+
+@a_block.misconception(
+    "x-changed-in-place",
+    "x itself is changed: h = x is only another name for it, and += writes into it. The shortcut "
+    "then carries the embedding as well, and whoever still has x finds another one. Make a new "
+    "tensor.",
+)
+class GatedResBlock1d(_Gated):
+    def told(self, x, emb):
+        x += self.emb(emb)[:, :, None]
+        return x
 
 
 @a_block.misconception(
