@@ -163,6 +163,40 @@ _wrong_clip(
     numbers=lambda x: (x - np.uint8(128)) / 128 if x.dtype == np.uint8 else _Steps.numbers(x),
 )
 _wrong_clip(
+    "8-bit-silence-between-numbers",
+    "You map 0 to -1 and 255 to 1, as for a picture. Silence then lies between two numbers, at "
+    "127.5, and no silent file is silent. It is the number 128 itself, and full scale is 2 ** 7.",
+    numbers=lambda x: x / 127.5 - 1 if x.dtype == np.uint8 else _Steps.numbers(x),
+)
+
+
+def _mono_fails(got, expected, cases):
+    """Whether there is an error for each sound without an axis of channels, and for no other."""
+    return all((o.status == "error") == (case.args[0].ndim == 1) for o, case in zip(got, cases))
+
+
+a_prepare.misconception(
+    "channels-where-there-are-none",
+    "You take the mean over channels of a sound that has none: (n,) has one axis, and that is "
+    "time. Ask for the number of axes first.",
+    defines=_prepare(mono=lambda x: x.mean(axis=-1)),
+    detect=_mono_fails,
+)
+
+
+@a_prepare.misconception(
+    "torch-asked-for-a-dtype-of-numpy",
+    "You compare the dtype of a torch tensor with one of numpy. They are never equal, so that "
+    "whole numbers of a tensor are taken for floats. Make an array of the sound first.",
+)
+def prepare_clip(audio, rate, target_rate, length):
+    x = np.asarray(audio)
+    x = x.astype(np.float64) if isinstance(audio, torch.Tensor) else _Steps.numbers(x)
+    x = _Steps.rated(_Steps.mono(x), rate, target_rate)
+    return _Steps.last(_Steps.level(_Steps.long(x, length)))
+
+
+_wrong_clip(
     "mean-over-samples",
     "You average over axis 0, which are the samples: what is left is one number for each channel. "
     "soundfile gives (samples, channels).",
@@ -205,6 +239,16 @@ def prepare_clip(audio, rate, target_rate, length):
     return _Steps.last(_Steps.level(_Steps.long(_Steps.rated(x, rate, target_rate), length)))
 
 
+@a_prepare.misconception(
+    "channels-before-the-full-scale",
+    "You average the channels first. Their mean is no whole number any more: the dtype, which says "
+    "what full scale is, has gone. Numbers first, then channels.",
+)
+def prepare_clip(audio, rate, target_rate, length):
+    x = _Steps.numbers(_Steps.mono(np.asarray(audio)))
+    return _Steps.last(_Steps.level(_Steps.long(_Steps.rated(x, rate, target_rate), length)))
+
+
 _wrong_clip(
     "rate-ignored",
     "The rate is never changed: played at target_rate the clip has another speed and another "
@@ -227,6 +271,26 @@ _wrong_clip(
     rated=lambda x, rate, target_rate: np.interp(
         np.arange(-(-len(x) * target_rate // rate)) * rate / target_rate, np.arange(len(x)), x
     ),
+)
+_wrong_clip(
+    "interpolated-from-end-to-end",
+    "You interpolate in a straight line, between places that reach from the first sample to the "
+    "last. The new last sample need not lie there, so that the speed is a little off; and nothing "
+    "takes away what lies above the new Nyquist frequency. resample_poly does both rightly.",
+    rated=lambda x, rate, target_rate: (
+        x
+        if rate == target_rate
+        else np.interp(
+            np.linspace(0, len(x) - 1, round(len(x) * target_rate / rate)), np.arange(len(x)), x
+        )
+    ),
+)
+_wrong_clip(
+    "fourier-as-if-it-repeated",
+    "You resample by Fourier transform (scipy.signal.resample). That takes the sound for one round "
+    "of a loop: its end leaks into its beginning, and a rounded number of samples changes its "
+    "speed. resample_poly has neither fault.",
+    rated=lambda x, rate, target_rate: scipy.signal.resample(x, round(len(x) * target_rate / rate)),
 )
 _wrong_clip(
     "rates-swapped",
@@ -383,6 +447,25 @@ def prepare_clip(audio, rate, target_rate, length):
     return torch.tensor(x / max(1.0, float(max(x.max(), -x.min()))))
 
 
+@a_prepare.alternative("the rate first, all in float32")
+def prepare_clip(audio, rate, target_rate, length):
+    x = np.asarray(audio)
+    if x.dtype == np.uint8:
+        x = (x.astype(np.float32) - 128) / 128
+    elif np.issubdtype(x.dtype, np.integer):
+        x = x.astype(np.float32) / (1 + float(np.iinfo(x.dtype).max))
+    x = x.astype(np.float32)
+    if rate != target_rate:
+        x = resample_poly(x, target_rate, rate, axis=0, window=("kaiser", 8.0))
+    if x.ndim > 1:
+        x = np.mean(x, axis=-1)
+    out = np.zeros(length, dtype=np.float32)
+    out[: len(x)] = x[:length]
+    if np.abs(out).max() > 1:
+        out /= np.abs(out).max()
+    return torch.from_numpy(out)
+
+
 # --- 11.2 ----------------------------------------------------------------------------------
 
 a_augment = Answers("11.2")
@@ -439,8 +522,26 @@ def _augment(factors=_factors, shifts=_shifts, signs=_signs, move=_delayed, alwa
     return {"augment_audio": augment_audio}
 
 
-def _wrong_augment(name, says, **steps):
-    a_augment.misconception(name, says, defines=_augment(**steps))
+def _wrong_augment(name, says, detect=None, **steps):
+    a_augment.misconception(name, says, defines=_augment(**steps), detect=detect)
+
+
+def _moved_so(move):
+    """A ``detect``, however it was drawn: where only shifts happen, all clips are moved so."""
+
+    def detect(got, expected, cases):
+        i = [case.name for case in cases].index("shift alone")
+        x, _, _, options = cases[i].args
+        if not isinstance(got[i].value, dict):
+            return False
+        out = got[i].value["out"] / 10 ** (options["gain_db"][0] / 20)
+        fits = torch.zeros(out.shape[:2], dtype=torch.bool)
+        for k in range(1, options["max_shift"] + 1):
+            fits |= (out - move(x, torch.full((len(x),), k))).abs().amax((-2, -1)) < 1e-4
+        still = (out - x).abs().amax((-2, -1)) < 1e-4
+        return bool((fits | still).all() and fits.any())
+
+    return detect
 
 
 _wrong_augment(
@@ -505,16 +606,35 @@ def augment_audio(x, generator=None, gain_db=(-6.0, 0.0), max_shift=128, polarit
     return _delayed(x, shift) * gain.to(x.dtype)
 
 
+def _rolled(x, shift):
+    return torch.stack([torch.roll(c, k, -1) for c, k in zip(x, shift.tolist())])
+
+
+def _earlier(x, shift):
+    return _delayed(x, -shift)
+
+
+def _held(x, shift):
+    return torch.stack(
+        [
+            torch.cat([c[:, :1].expand(-1, k), c[:, : c.shape[-1] - k]], 1)
+            for c, k in zip(x, shift.tolist())
+        ]
+    )
+
+
 _wrong_augment(
     "wraps-around",
     "What leaves at the end comes in at the beginning: that is what torch.roll does. The tail of a "
     "drum would be heard before its attack. Zeros come in.",
-    move=lambda x, shift: torch.stack([torch.roll(c, k, -1) for c, k in zip(x, shift.tolist())]),
+    move=_rolled,
+    detect=_moved_so(_rolled),
 )
 _wrong_augment(
     "earlier",
     "Your clips begin earlier, not later: their attack is cut off. Later means zeros first.",
-    move=lambda x, shift: _delayed(x, -shift),
+    move=_earlier,
+    detect=_moved_so(_earlier),
 )
 _wrong_augment(
     "both-ways",
@@ -525,12 +645,8 @@ _wrong_augment(
 _wrong_augment(
     "first-sample-held",
     "The clip's first sample is repeated until it begins. Before a sound there is silence: zeros.",
-    move=lambda x, shift: torch.stack(
-        [
-            torch.cat([c[:, :1].expand(-1, k), c[:, : c.shape[-1] - k]], 1)
-            for c, k in zip(x, shift.tolist())
-        ]
-    ),
+    move=_held,
+    detect=_moved_so(_held),
 )
 _wrong_augment(
     "never-all-the-way",
@@ -542,6 +658,77 @@ _wrong_augment(
     "A shift by 0 never comes: a clip that starts at once, as all real ones do, is never seen.",
     shifts=lambda n, g, k: torch.randint(min(1, k), k + 1, (n,), generator=g),
 )
+_wrong_augment(
+    "ends-half-as-often",
+    "You round torch.rand times max_shift. Only half as many draws round to 0 and to max_shift as "
+    "to each number between. torch.randint draws whole numbers evenly.",
+    shifts=lambda n, g, k: (torch.rand(n, generator=g) * k).round().long(),
+)
+
+
+def _cut_by_minus_k(x, shift):
+    moved = torch.zeros_like(x)
+    for i, k in enumerate(shift.tolist()):
+        moved[i, :, k:] = x[i, :, :-k]
+    return moved
+
+
+def _nothing_left(got, expected, cases):
+    """Whether the first case, in which no clip is moved, had nothing of a clip to work with."""
+    if got[0].status == "ok" and isinstance(got[0].value, torch.Tensor):
+        return got[0].value.shape[-1] == 0
+    return "existing size (0)" in got[0].message
+
+
+a_augment.misconception(
+    "cut-by-minus-k",
+    "You cut the end off with [:-k]. Where k is 0 that is [:0], and nothing is left of the clip. "
+    "Count from the beginning: how many samples stay?",
+    defines=_augment(move=_cut_by_minus_k),
+    detect=_nothing_left,
+)
+
+
+def _into_a_copy(x, shift):
+    moved = x.clone()
+    for i, k in enumerate(shift.tolist()):
+        moved[i, :, k:] = x[i, :, : x.shape[-1] - k]
+    return moved
+
+
+_wrong_augment(
+    "start-not-cleared",
+    "You write into a copy of x, so that the clip's first samples stay where they were and are "
+    "heard twice. Before the clip there is silence: write into zeros.",
+    move=_into_a_copy,
+    detect=_moved_so(_into_a_copy),
+)
+
+
+@a_augment.misconception(
+    "factors-along-the-samples",
+    "A factor for each clip, (B,), is multiplied with clips (B, 1, L) as it is. torch lines shapes "
+    "up from the last axis, so that it meets the samples. It needs two axes of length 1 behind it.",
+    detect=lambda got, expected, cases: bool(
+        re.search(r"\((12|5)\) must match the size of tensor b \((12|5)\)", got[0].message)
+    ),
+)
+def augment_audio(x, generator=None, gain_db=(-6.0, 0.0), max_shift=128, polarity=True):
+    return x * _factors(len(x), generator, *gain_db)
+
+
+@a_augment.misconception(
+    "factors-with-one-axis-too-few",
+    "Your factors are (B, 1). Lined up from the last axis with clips (B, 1, L) that makes "
+    "(B, B, L): each clip with the factor of every other. One more axis of length 1 is needed.",
+    detect=lambda got, expected, cases: (
+        isinstance(got[0].value, torch.Tensor) and got[0].value.shape == (5, 5, 12)
+    ),
+)
+def augment_audio(x, generator=None, gain_db=(-6.0, 0.0), max_shift=128, polarity=True):
+    return x * _factors(len(x), generator, *gain_db)[:, None]
+
+
 _wrong_augment(
     "always-polarity",
     "Clips are turned upside down though polarity is False.",
@@ -558,6 +745,12 @@ _wrong_augment(
     signs=lambda n, g: torch.randint(0, 2, (n,), generator=g),
 )
 _wrong_augment(
+    "sign-may-be-zero",
+    "Your factor for the sign is -1, 0 or 1: a third of the clips become silent. It has to be -1 "
+    "or 1.",
+    signs=lambda n, g: torch.randint(-1, 2, (n,), generator=g),
+)
+_wrong_augment(
     "reversed-in-time",
     "You play half of the clips backwards. Polarity is about the sign of the samples, not about "
     "their order.",
@@ -572,6 +765,17 @@ _wrong_augment(
     shifts=lambda n, g, k: _shifts(n, None, k),
     signs=lambda n, g: _signs(n, None),
 )
+
+
+@a_augment.misconception(
+    "always-alike-without-a-generator",
+    "Where no generator is given you make one, with the same seed each time: every call then draws "
+    "the same, and training sees one variation. None may go to torch as it is: that is torch's own "
+    "generator, which goes on.",
+)
+def augment_audio(x, generator=None, gain_db=(-6.0, 0.0), max_shift=128, polarity=True):
+    generator = generator or torch.Generator().manual_seed(0)
+    return _augment()["augment_audio"](x, generator, gain_db, max_shift, polarity)
 
 
 @a_augment.misconception(
@@ -611,6 +815,20 @@ def augment_audio(x, generator=None, gain_db=(-6.0, 0.0), max_shift=128, polarit
     if polarity:
         factor = torch.where(draws[2] < 0.5, -factor, factor)
     return moved * factor.to(x.dtype).reshape(b, 1, 1)
+
+
+@a_augment.alternative("rolled in a copy, and the start cleared")
+def augment_audio(x, generator=None, gain_db=(-6.0, 0.0), max_shift=128, polarity=True):
+    y = x.clone()
+    for clip in y:
+        if polarity and torch.rand((), generator=generator) > 0.5:
+            clip *= -1
+        k = torch.randint(0, max_shift + 1, (), generator=generator).item()
+        clip.copy_(torch.roll(clip, k, dims=-1))
+        clip[:, :k] = 0
+        share = torch.rand((), generator=generator).item()
+        clip *= 10 ** ((gain_db[0] * (1 - share) + gain_db[1] * share) / 20)
+    return y
 
 
 # --- 11.3 ----------------------------------------------------------------------------------
@@ -723,6 +941,39 @@ class GatedResBlock1d(_Gated):
 
 
 @a_block.misconception(
+    "content-and-gate-not-halves-of-the-channels",
+    "self.out expects `channels` channels and gets other than that: the two halves, content and "
+    "gate, are halves of the channels, which are axis 1. chunk cuts axis 0, the batch, if you do "
+    "not say which.",
+    detect=lambda got, expected, cases: (
+        got[0].status == "error"
+        and bool(
+            re.search(
+                r"to have 4 channels, but got 8|tensor a \(9\) must match.*tensor b \(8\)",
+                got[0].message,
+            )
+        )
+    ),
+)
+class GatedResBlock1d(_Gated):
+    def halves(self, h):
+        return h.chunk(2)
+
+
+@a_block.misconception(
+    "outputs-not-halves-of-the-channels",
+    "x meets all that self.out gives, or half of the batch of it. self.out makes twice the "
+    "channels, and its halves along axis 1 are the residual and the skip.",
+    detect=crash_says(r"tensor a \(4\) must match the size of tensor b \(8\).*dimension 1"),
+)
+class GatedResBlock1d(_Gated):
+    def forward(self, x, emb, cond=None):
+        h = self.conditioned(self.dilated(self.pad(self.told(x, emb))), cond)
+        both = self.out(self.gated(*self.halves(h)))
+        return (x + both) / math.sqrt(2), both
+
+
+@a_block.misconception(
     "outputs-swapped",
     "The halves of self.out have changed places: the first is the residual, the second the skip.",
 )
@@ -781,6 +1032,16 @@ class GatedResBlock1d(_Gated):
 
 
 @a_block.misconception(
+    "residual-alone-divided",
+    "Only the residual is divided by the root of 2: a division comes before a sum. It is the sum "
+    "of x and the residual whose variance has to be kept.",
+)
+class GatedResBlock1d(_Gated):
+    def results(self, x, residual, skip):
+        return x + residual / math.sqrt(2), skip
+
+
+@a_block.misconception(
     "divided-by-two",
     "You take the mean of x and the residual. A division by the root of 2 keeps the variance; by 2 "
     "halves it, block after block.",
@@ -813,6 +1074,18 @@ class GatedResBlock1d(_Gated):
 
 
 @a_block.misconception(
+    "x-changed-in-place",
+    "x itself is changed: h = x is only another name for it, and += writes into it. The shortcut "
+    "then carries the embedding as well, and whoever still has x finds another one. Make a new "
+    "tensor.",
+)
+class GatedResBlock1d(_Gated):
+    def told(self, x, emb):
+        x += self.emb(emb)[:, :, None]
+        return x
+
+
+@a_block.misconception(
     "not-padded",
     "The convolution gets x without zeros at its ends and returns fewer samples than it got (or "
     "none at all). How far does the kernel reach to each side?",
@@ -835,6 +1108,17 @@ class GatedResBlock1d(_Gated):
 class GatedResBlock1d(_Gated):
     def pad(self, h):
         return F.pad(h, (1, 1))
+
+
+@a_block.misconception(
+    "padded-twice",
+    "You pad by 2 * dilation on each side, and get more samples than there were. That is how far "
+    "the kernel reaches from its first weight to its last. How far is it from the middle one?",
+    detect=crash_says(r"size of tensor a \((17|21)\) must match.*\((17|21)\)"),
+)
+class GatedResBlock1d(_Gated):
+    def pad(self, h):
+        return F.pad(h, (2 * self.dilation, 2 * self.dilation))
 
 
 @a_block.misconception(
@@ -1165,6 +1449,23 @@ class UNet1d(_Net):
 
 
 @a_unet.misconception(
+    "first-skip-not-kept",
+    "The list of skips is empty before the last block has its own. What conv_in gives is the first "
+    "of them: append it before the way down begins.",
+    detect=crash_says(r"pop from empty list"),
+)
+class UNet1d(_Net):
+    def way_up(self, h, skips, emb):
+        left = self.order(skips)[:-1][::-1]
+        for level, blocks in enumerate(self.up):
+            if level:
+                h = self.enlarge(self.upsample[level - 1], h, left[-1])
+            for block in blocks:
+                h = block(self.join(h, left.pop()), emb)
+        return h
+
+
+@a_unet.misconception(
     "skips-added",
     "You add the skips. The blocks of the way up expect them beside h, as further channels.",
     detect=lambda got, expected, cases: _norm_complains(of_calls(got, cases), "half"),
@@ -1229,6 +1530,17 @@ class UNet1d(_Net):
 class UNet1d(_Net):
     def enlarge(self, up, h, skip):
         return up(h, (2 * h.shape[2],))
+
+
+@a_unet.misconception(
+    "length-as-a-number",
+    "You give Upsample (or unfold) the length as a number. Both take a size as shapes are written, "
+    "with one entry for each axis of places: here a tuple of one.",
+    detect=crash_says(r"'int' object is not (iterable|subscriptable)"),
+)
+class UNet1d(_Net):
+    def enlarge(self, up, h, skip):
+        return up(h, skip.shape[-1])
 
 
 @a_unet.misconception(
@@ -1335,6 +1647,26 @@ class UNet1d(_Net):
 class UNet1d(_Net):
     def finish(self, x, h):
         return self.stem.unfold(self.conv_out(self.norm_out(h)), x.shape[2:])
+
+
+@a_unet.misconception(
+    "silu-before-the-norm",
+    "At the end the SiLU comes before the normalisation. It is the other way round: norm_out, "
+    "SiLU, conv_out.",
+)
+class UNet1d(_Net):
+    def finish(self, x, h):
+        return self.stem.unfold(self.conv_out(self.norm_out(F.silu(h))), x.shape[2:])
+
+
+@a_unet.misconception(
+    "silu-on-the-embedding",
+    "You send what embed gives through a SiLU. Each block has its own for that: hand the embedding "
+    "on as it is.",
+)
+class UNet1d(_Net):
+    def told(self, x, t, cond):
+        return F.silu(self.embed(x, t, cond))
 
 
 @a_unet.misconception(
@@ -1474,6 +1806,42 @@ def shift_schedule(log_snr, length, base_length, dims=1):
     return log_snr + 10 * dims * math.log10(base_length / length)
 
 
+@a_shift.misconception(
+    "logarithm-to-the-power-of-dims",
+    "You raise the logarithm to the power of dims. It is the ratio that has the power; in the "
+    "logarithm that is a factor. (A square of a logarithm also loses its sign.)",
+)
+def shift_schedule(log_snr, length, base_length, dims=1):
+    return log_snr + math.log(base_length / length) ** dims
+
+
+@a_shift.misconception(
+    "one-side-to-the-power-of-dims",
+    "Only one of the two lengths has the power of dims: ** comes before /. It is the ratio of both "
+    "that counts along each axis.",
+)
+def shift_schedule(log_snr, length, base_length, dims=1):
+    return log_snr + math.log(base_length / length**dims)
+
+
+@a_shift.misconception(
+    "divided-by-dims",
+    "You divide by dims. A picture twice as wide and high has more values than a sound twice as "
+    "long, not fewer: the shift grows with every axis.",
+)
+def shift_schedule(log_snr, length, base_length, dims=1):
+    return log_snr + math.log(base_length / length) / dims
+
+
+@a_shift.misconception(
+    "changed-in-place",
+    "log_snr itself is changed (an operation like +=). Whoever still has the schedule finds "
+    "another one there.",
+)
+def shift_schedule(log_snr, length, base_length, dims=1):
+    return log_snr.add_(dims * math.log(base_length / length))
+
+
 @a_shift.alternative("on the SNR itself")
 def shift_schedule(log_snr, length, base_length, dims=1):
     ratio = torch.tensor(base_length / length, dtype=torch.float64) ** dims
@@ -1483,6 +1851,11 @@ def shift_schedule(log_snr, length, base_length, dims=1):
 @a_shift.alternative("a difference of logarithms")
 def shift_schedule(log_snr, length, base_length, dims=1):
     return log_snr - dims * float(np.log(length)) + dims * float(np.log(base_length))
+
+
+@a_shift.alternative("a logarithm by torch, in float32")
+def shift_schedule(log_snr, length, base_length, dims=1):
+    return log_snr - dims * torch.log(torch.tensor(length / base_length))
 
 
 # --- 11.6 ----------------------------------------------------------------------------------
@@ -1628,13 +2001,77 @@ def loudness_normalise(x, target_db):
     return x * (10 ** (target_db / 20) / _rms(x))
 
 
+def _quiet_too_quiet(got, expected, cases):
+    """Whether clips come out right to 1 %, but for those hardly audible, which are too quiet."""
+    for o, e, case in zip(got, expected, cases):
+        same = o.status == "ok" and isinstance(o.value, torch.Tensor)
+        if not same or o.value.shape != e.value.shape or o.mutated:
+            return False
+        if case.name != "hardly audible":
+            if not torch.allclose(o.value.double(), e.value.double(), rtol=0.01):
+                return False
+            continue
+        factor = (o.value / e.value).double()
+        if bool((factor > 0.999).any() or (factor < 0).any() or (factor.std(-1) > 1e-3).any()):
+            return False
+    return True
+
+
 @a_loud.misconception(
     "too-large-an-epsilon",
-    "You add a small number to the RMS against a division by 0. It is not small beside a quiet "
-    "clip, which comes out too quiet: look for silence itself.",
+    "You add a small number to the RMS against a division by 0 (or under its root), or give it a "
+    "least value. That is not small beside a quiet clip, which comes out too quiet: look for "
+    "silence itself.",
+    detect=_quiet_too_quiet,
 )
 def loudness_normalise(x, target_db):
     return x * (10 ** (target_db / 20) / (_rms(x) + 1e-4))
+
+
+@a_loud.misconception(
+    "axis-not-kept",
+    "Your factors have lost the last axis: torch lines shapes up from the end, so that they meet "
+    "samples, not clips. keepdim=True keeps an axis of length 1 there.",
+    detect=lambda got, expected, cases: (
+        got[0].status == "ok"
+        and bool(
+            re.search(r"\((77|3)\) must match the size of tensor b \((77|3)\)", got[1].message)
+        )
+    ),
+)
+def loudness_normalise(x, target_db):
+    return _to(x, target_db, lambda x: x.square().mean(-1).sqrt())
+
+
+@a_loud.misconception(
+    "ten-for-the-level",
+    "The level that you measure is 10 log10 of the RMS. RMS is an amplitude: 20 log10. (10 goes "
+    "with the mean square, which is a power.)",
+)
+def loudness_normalise(x, target_db):
+    rms = _rms(x)
+    gain = 10 ** ((target_db - 10 * torch.log10(rms)) / 20)
+    return torch.where(rms > 0, x * gain, x)
+
+
+@a_loud.misconception(
+    "one-silent-and-all-stay",
+    "If one clip of the batch is silent, all stay as they are. Each clip has its own answer: "
+    "torch.where chooses row by row.",
+)
+def loudness_normalise(x, target_db):
+    return x if bool((_rms(x) == 0).any()) else _to(x, target_db, _rms)
+
+
+@a_loud.misconception(
+    "if-for-a-batch",
+    "`if` asks one question, and a batch has as many answers as clips: torch cannot choose. "
+    "torch.where takes from one of two, row by row.",
+    detect=lambda got, expected, cases: "Boolean value of Tensor with more" in got[1].message,
+)
+def loudness_normalise(x, target_db):
+    rms = _rms(x)
+    return x if rms == 0 else x * (10 ** (target_db / 20) / rms)
 
 
 @a_loud.misconception(
@@ -1673,6 +2110,16 @@ def loudness_normalise(x, target_db):
         if rms:
             out[i] = row * (10 ** (target_db / 20) / rms)
     return out.reshape(x.shape)
+
+
+@a_loud.alternative("a tiny number against a division by 0")
+def loudness_normalise(x, target_db):
+    return x * 10 ** (target_db / 20) / (x.pow(2).mean(-1, keepdim=True).sqrt() + 1e-8)
+
+
+@a_loud.alternative("normalised by torch")
+def loudness_normalise(x, target_db):
+    return F.normalize(x, dim=-1) * math.sqrt(x.shape[-1]) * 10 ** (target_db / 20)
 
 
 # --- 11.7 ----------------------------------------------------------------------------------
@@ -1850,6 +2297,40 @@ _wrong_loop(
     "below zero than above.",
     level=lambda bar: bar / max(1.0, float(bar.max())),
 )
+
+
+def _not_cut(bar, start, hit):
+    bar[start : start + len(hit)] += hit
+
+
+_wrong_loop(
+    "tail-does-not-fit",
+    "Near the end a hit is longer than what is left of the bar, and two lengths that differ cannot "
+    "be added. A slice of the bar ends where the bar does: cut the hit to that, too.",
+    add=_not_cut,
+)
+
+
+@a_loop.misconception(
+    "goes-through-the-samples",
+    "You go through the samples and look each up in the pattern. There may be samples that the "
+    "pattern does not name: go through the pattern.",
+)
+def drum_loop(samples, pattern, bpm, rate):
+    rows = {name: pattern[name] for name in samples}
+    return _loop()["drum_loop"](samples, rows, bpm, rate)
+
+
+@a_loop.misconception(
+    "always-four-beats",
+    "You divide four beats into as many steps as the pattern has. A step is a quarter of a beat, "
+    "whatever their number: a pattern of 12 steps is three beats long.",
+)
+def drum_loop(samples, pattern, bpm, rate):
+    count = len(next(iter(pattern.values())))
+    return _loop(step=lambda bpm, rate: 4 * 60 / bpm * rate / count)["drum_loop"](
+        samples, pattern, bpm, rate
+    )
 
 
 @a_loop.misconception(

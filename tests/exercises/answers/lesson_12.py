@@ -1,12 +1,23 @@
 """Answers of lesson 12: references, named mistakes with what to say about them, alternatives."""
 
 import math
+import re
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from coursework.exercise import Answers
+
+
+def first_says(pattern):
+    """A ``detect`` for mistakes that crash in the first case with a message like this."""
+
+    def detect(got, expected, cases):
+        return got[0].status == "error" and bool(re.search(pattern, got[0].message))
+
+    return detect
+
 
 # --- 12.1 ----------------------------------------------------------------------------------
 
@@ -149,6 +160,96 @@ def stft_magnitude(x, n_fft=256, hop=64, window=None, center=True):
 
 
 @a_stft.misconception(
+    "only-the-beginning-mirrored",
+    "You put mirrored sound before the beginning, and none behind the end. The last frames, whose "
+    "middle is near the end, are then missing. Both ends need half a frame.",
+)
+def stft_magnitude(x, n_fft=256, hop=64, window=None, center=True):
+    flat = x.reshape(-1, 1, x.shape[-1])
+    if center:
+        flat = F.pad(flat, (n_fft // 2, 0), mode="reflect")
+    found = _stft(flat[:, 0], n_fft, hop, window, False)
+    return found.reshape(*x.shape[:-1], *found.shape[-2:])
+
+
+@a_stft.misconception(
+    "end-repeated",
+    "Your mirror stands behind the end sample, which so comes twice. It has to stand on it: the "
+    "first mirrored sample is the neighbour of the end.",
+)
+def stft_magnitude(x, n_fft=256, hop=64, window=None, center=True):
+    if center:
+        half = n_fft // 2
+        x = torch.cat([x[..., :half].flip(-1), x, x[..., -half:].flip(-1)], -1)
+    return _stft(x, n_fft, hop, window, False)
+
+
+@a_stft.misconception(
+    "mirrored-without-a-channel-axis",
+    "torch.nn.functional.pad mirrors the samples only where other axes stand before them, and one "
+    "clip by itself has none. Give it a second axis, and take it away at the end.",
+)
+def stft_magnitude(x, n_fft=256, hop=64, window=None, center=True):
+    if center:
+        x = F.pad(x, (n_fft // 2, n_fft // 2), mode="reflect")
+    return _stft(x, n_fft, hop, window, False)
+
+
+@a_stft.misconception(
+    "leading-axes-lost",
+    "Your result is always (clips, bins, frames). Leading dimensions come back as they were: none "
+    "for one clip, both for (batch, channel). Note the shape of x before you reshape.",
+)
+def stft_magnitude(x, n_fft=256, hop=64, window=None, center=True):
+    return _stft(x.reshape(-1, x.shape[-1]), n_fft, hop, window, center)
+
+
+@a_stft.misconception(
+    "too-many-axes-for-the-transform",
+    "torch.stft takes (L,) or (clips, L). Any number of leading dimensions may come: put them "
+    "together into one before, and take them apart afterwards.",
+    detect=lambda got, expected, cases: any("expected a 1D or 2D" in o.message for o in got),
+)
+def stft_magnitude(x, n_fft=256, hop=64, window=None, center=True):
+    window = torch.hann_window(n_fft, dtype=x.dtype) if window is None else window
+    return torch.stft(x, n_fft, hop, window=window, center=center, return_complex=True).abs()
+
+
+@a_stft.misconception(
+    "last-frame-missing",
+    "You have one frame too few. The first frame needs no hop: the number of hops that fit behind "
+    "it is not yet the number of frames.",
+)
+def stft_magnitude(x, n_fft=256, hop=64, window=None, center=True):
+    return _stft(x, n_fft, hop, window, center)[..., :-1]
+
+
+@a_stft.misconception(
+    "last-frame-missing-where-it-fits",
+    "Where the last frame ends exactly with the sound, it is missing: range leaves its end out. "
+    "The last sample at which a frame may begin is one that range has to reach.",
+)
+def stft_magnitude(x, n_fft=256, hop=64, window=None, center=True):
+    found = _stft(x, n_fft, hop, window, center)
+    room = x.shape[-1] - (0 if center else n_fft)
+    return found[..., : -(-room // hop)]
+
+
+@a_stft.misconception(
+    "last-frame-filled-up",
+    "You fill the end with zeros, so that one more frame fits. No frame reaches beyond the end: "
+    "what is left over there is dropped.",
+)
+def stft_magnitude(x, n_fft=256, hop=64, window=None, center=True):
+    flat = x.reshape(-1, 1, x.shape[-1])
+    if center:
+        flat = F.pad(flat, (n_fft // 2, n_fft // 2), mode="reflect")
+    flat = F.pad(flat, (0, -(flat.shape[-1] - n_fft) % hop))
+    found = _stft(flat[:, 0], n_fft, hop, window, False)
+    return found.reshape(*x.shape[:-1], *found.shape[-2:])
+
+
+@a_stft.misconception(
     "hop-of-a-quarter",
     "Your frames always move by n_fft // 4, whatever hop says. That is only the usual choice.",
 )
@@ -183,6 +284,25 @@ def stft_magnitude(x, n_fft=256, hop=64, window=None, center=True):
     return _stft(x, n_fft, hop, window, center) / math.sqrt(n_fft)
 
 
+@a_stft.misconception(
+    "divided-by-the-window",
+    "You divide by the sum of the window, as scipy.signal.stft does: a tone then shows its "
+    "amplitude. Asked for is the plain transform, not scaled.",
+)
+def stft_magnitude(x, n_fft=256, hop=64, window=None, center=True):
+    window = torch.hann_window(n_fft, dtype=x.dtype) if window is None else window
+    return _stft(x, n_fft, hop, window, center) / window.sum()
+
+
+@a_stft.misconception(
+    "something-under-the-root",
+    "You add a small number under the root. That keeps gradients finite at 0, but silence is not "
+    "0 any more. The floor comes later, before the logarithm; abs() needs none.",
+)
+def stft_magnitude(x, n_fft=256, hop=64, window=None, center=True):
+    return (_stft(x, n_fft, hop, window, center).square() + 1e-9).sqrt()
+
+
 @a_stft.alternative("torch.stft")
 def stft_magnitude(x, n_fft=256, hop=64, window=None, center=True):
     if window is None:
@@ -211,6 +331,32 @@ def stft_magnitude(x, n_fft=256, hop=64, window=None, center=True):
         real, imaginary = frame @ angle.cos().T, frame @ angle.sin().T
         out.append(torch.sqrt(real**2 + imaginary**2))
     return torch.stack(out, -1)
+
+
+@a_stft.alternative("a convolution with the transform's waves")
+def stft_magnitude(x, n_fft=256, hop=64, window=None, center=True):
+    window = torch.hann_window(n_fft, dtype=x.dtype) if window is None else window
+    waves = torch.fft.rfft(torch.eye(n_fft, dtype=x.dtype)).T * window
+    flat = x.reshape(-1, 1, x.shape[-1])
+    if center:
+        flat = F.pad(flat, (n_fft // 2, n_fft // 2), mode="reflect")
+    real = F.conv1d(flat, waves.real[:, None].contiguous(), stride=hop)
+    imaginary = F.conv1d(flat, waves.imag[:, None].contiguous(), stride=hop)
+    found = torch.hypot(real, imaginary)
+    return found.reshape(x.shape[:-1] + found.shape[1:])
+
+
+@a_stft.alternative("in numpy")
+def stft_magnitude(x, n_fft=256, hop=64, window=None, center=True):
+    import numpy as np
+
+    y = x.double().numpy()
+    weights = np.hanning(n_fft + 1)[:-1] if window is None else window.numpy()
+    if center:
+        y = np.pad(y, [(0, 0)] * (y.ndim - 1) + [(n_fft // 2,) * 2], mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(y, n_fft, axis=-1)[..., ::hop, :]
+    found = np.abs(np.fft.rfft(frames * weights)).swapaxes(-1, -2)
+    return torch.from_numpy(found.copy()).to(x.dtype)
 
 
 # --- 12.2 ----------------------------------------------------------------------------------
@@ -300,6 +446,17 @@ def mel_filterbank(n_mels, n_fft, rate, f_min=0.0, f_max=None, htk=False):
 
 
 @a_mel.misconception(
+    "area-counted-at-the-bins",
+    "You measure the area of each triangle at the bins: the sum of its values times the distance "
+    "of bins. That misses its corners, and a narrow triangle between two bins has none at all. "
+    "Its corners say its area exactly.",
+)
+def mel_filterbank(n_mels, n_fft, rate, f_min=0.0, f_max=None, htk=False):
+    t = _triangles(_corners(n_mels, rate, f_min, f_max, htk), _bins(n_fft, rate))
+    return (t / (t.sum(1, keepdim=True) * rate / n_fft)).float()
+
+
+@a_mel.misconception(
     "height-1-over-width",
     "Your height is 1 / width. The area of a triangle is half its width times its height: yours "
     "is one half.",
@@ -326,6 +483,26 @@ def mel_filterbank(n_mels, n_fft, rate, f_min=0.0, f_max=None, htk=False):
 )
 def mel_filterbank(n_mels, n_fft, rate, f_min=0.0, f_max=None, htk=False):
     c = _corners(n_mels, rate, f_min, f_max, False)
+    return (_triangles(c, _bins(n_fft, rate)) * _area(c)).float()
+
+
+@a_mel.misconception(
+    "htk-there-and-not-back",
+    "You go to mel on HTK's scale and come back on Slaney's: htk has not reached mel_to_hz. A mel "
+    "of one scale means nothing on the other.",
+)
+def mel_filterbank(n_mels, n_fft, rate, f_min=0.0, f_max=None, htk=False):
+    c = _corners(n_mels, rate, f_min, f_max, htk, back=lambda mel, htk: mel_to_hz(mel))
+    return (_triangles(c, _bins(n_fft, rate)) * _area(c)).float()
+
+
+@a_mel.misconception(
+    "htk-back-and-not-there",
+    "You go to mel on Slaney's scale and come back on HTK's: htk has not reached hz_to_mel. A mel "
+    "of one scale means nothing on the other.",
+)
+def mel_filterbank(n_mels, n_fft, rate, f_min=0.0, f_max=None, htk=False):
+    c = _corners(n_mels, rate, f_min, f_max, htk, to=lambda hz, htk: hz_to_mel(hz))
     return (_triangles(c, _bins(n_fft, rate)) * _area(c)).float()
 
 
@@ -359,6 +536,16 @@ def mel_filterbank(n_mels, n_fft, rate, f_min=0.0, f_max=None, htk=False):
 )
 def mel_filterbank(n_mels, n_fft, rate, f_min=0.0, f_max=None, htk=False):
     c = _corners(n_mels, rate, f_min, f_max, htk, count=max(n_mels, 2))
+    return (_triangles(c, _bins(n_fft, rate)) * _area(c)).float()
+
+
+@a_mel.misconception(
+    "one-filter-too-few",
+    "You make n_mels + 1 corners, and get one triangle less than asked for. The first triangle "
+    "alone takes three corners. Each further one adds how many?",
+)
+def mel_filterbank(n_mels, n_fft, rate, f_min=0.0, f_max=None, htk=False):
+    c = _corners(n_mels, rate, f_min, f_max, htk, count=n_mels + 1)
     return (_triangles(c, _bins(n_fft, rate)) * _area(c)).float()
 
 
@@ -411,6 +598,40 @@ def mel_filterbank(n_mels, n_fft, rate, f_min=0.0, f_max=None, htk=False):
     c = _corners(n_mels, rate, f_min, f_max, htk)
     bins = torch.linspace(0, rate, n_fft // 2 + 1, dtype=torch.float64)
     return (_triangles(c, bins) * _area(c)).float()
+
+
+@a_mel.misconception(
+    "bins-between-the-limits",
+    "Your bins reach from f_min to f_max. Where bins lie is settled by the transform alone, from 0 "
+    "to half the rate; f_min and f_max say where filters are.",
+)
+def mel_filterbank(n_mels, n_fft, rate, f_min=0.0, f_max=None, htk=False):
+    c = _corners(n_mels, rate, f_min, f_max, htk)
+    high = rate / 2 if f_max is None else f_max
+    bins = torch.linspace(f_min, high, n_fft // 2 + 1, dtype=torch.float64)
+    return (_triangles(c, bins) * _area(c)).float()
+
+
+@a_mel.misconception(
+    "bins-up-to-f-max",
+    "Your bins reach up to f_max. Where bins lie is settled by the transform alone, up to half the "
+    "rate; f_max says where filters end.",
+)
+def mel_filterbank(n_mels, n_fft, rate, f_min=0.0, f_max=None, htk=False):
+    c = _corners(n_mels, rate, f_min, f_max, htk)
+    high = rate / 2 if f_max is None else f_max
+    bins = torch.linspace(0, high, n_fft // 2 + 1, dtype=torch.float64)
+    return (_triangles(c, bins) * _area(c)).float()
+
+
+@a_mel.misconception(
+    "last-bin-missing",
+    "You have n_fft // 2 bins: the one at half the rate is missing. From 0 to half the rate, both "
+    "included, there is one more.",
+)
+def mel_filterbank(n_mels, n_fft, rate, f_min=0.0, f_max=None, htk=False):
+    c = _corners(n_mels, rate, f_min, f_max, htk)
+    return (_triangles(c, _bins(n_fft, rate)[:-1]) * _area(c)).float()
 
 
 @a_mel.misconception(
@@ -596,6 +817,67 @@ def log_mel(x, rate, n_mels=64, n_fft=256, hop=64, floor=1e-5):
     return torch.log(_mel(x, rate, n_mels, n_fft, hop).clamp(min=1e-5))
 
 
+@a_log.misconception(
+    "dtypes-that-do-not-meet",
+    "Filters are float32, and sounds may be float64: a product of matrices wants one dtype. It is "
+    "x's dtype that is asked for, so bring the filters to that.",
+    detect=first_says("same dtype|scalar type"),
+)
+def log_mel(x, rate, n_mels=64, n_fft=256, hop=64, floor=1e-5):
+    filters = mel_filterbank(n_mels, n_fft, rate)
+    return torch.log((filters @ stft_magnitude(x, n_fft, hop)).clamp(min=floor))
+
+
+@a_log.misconception(
+    "magnitudes-to-float32",
+    "You bring the magnitudes to the dtype of the filters. Asked for is the dtype of x: bring the "
+    "filters to that.",
+)
+def log_mel(x, rate, n_mels=64, n_fft=256, hop=64, floor=1e-5):
+    found = mel_filterbank(n_mels, n_fft, rate) @ stft_magnitude(x, n_fft, hop).float()
+    return torch.log(found.clamp(min=floor))
+
+
+@a_log.misconception(
+    "floor-before-the-filters",
+    "You put the floor under the magnitudes of bins. What goes into the logarithm is what the "
+    "filters give: that is where nothing below the floor may be left.",
+)
+def log_mel(x, rate, n_mels=64, n_fft=256, hop=64, floor=1e-5):
+    filters = mel_filterbank(n_mels, n_fft, rate).to(x.dtype)
+    return torch.log(filters @ stft_magnitude(x, n_fft, hop).clamp(min=floor))
+
+
+@a_log.misconception(
+    "frame-size-not-passed-on",
+    "Your stft_magnitude works with its own n_fft, 256, whatever log_mel is asked for, and the "
+    "filters do not fit. Hand n_fft and hop on.",
+    detect=first_says(r"\(6x33 and 129x\d+\)"),
+)
+def log_mel(x, rate, n_mels=64, n_fft=256, hop=64, floor=1e-5):
+    filters = mel_filterbank(n_mels, n_fft, rate).to(x.dtype)
+    return torch.log((filters @ stft_magnitude(x)).clamp(min=floor))
+
+
+@a_log.misconception(
+    "hop-not-passed-on",
+    "Your stft_magnitude moves by its own hop, 64, whatever log_mel is asked for. Hand hop on.",
+)
+def log_mel(x, rate, n_mels=64, n_fft=256, hop=64, floor=1e-5):
+    filters = mel_filterbank(n_mels, n_fft, rate).to(x.dtype)
+    return torch.log((filters @ stft_magnitude(x, n_fft)).clamp(min=floor))
+
+
+@a_log.misconception(
+    "htk-for-slaney",
+    "Your filters are on HTK's scale. Slaney's are asked for, which mel_filterbank gives when it "
+    "is told nothing.",
+)
+def log_mel(x, rate, n_mels=64, n_fft=256, hop=64, floor=1e-5):
+    filters = mel_filterbank(n_mels, n_fft, rate, htk=True).to(x.dtype)
+    return torch.log((filters @ stft_magnitude(x, n_fft, hop)).clamp(min=floor))
+
+
 a_log.misconception(
     "range-from-0-to-1",
     "Your range is 0 to 1. A model's data lie around 0, from -1 to 1, as the noise does.",
@@ -628,6 +910,21 @@ a_log.misconception(
         "log_mel_from_model_range": lambda y, low=LOW, high=HIGH: (
             low + (y - y.min()) / (y.max() - y.min()) * (high - low)
         ),
+    },
+)
+a_log.misconception(
+    "range-always-the-usual",
+    "You use LOW and HIGH whatever low and high are: others make no difference.",
+    defines={
+        "log_mel_to_model_range": lambda y, low=LOW, high=HIGH: 2 * (y - LOW) / (HIGH - LOW) - 1,
+        "log_mel_from_model_range": lambda y, low=LOW, high=HIGH: LOW + (y + 1) / 2 * (HIGH - LOW),
+    },
+)
+a_log.misconception(
+    "way-back-twice-as-far",
+    "From -1 to 1 it is a distance of 2, and you count it as 1. Put 1 in: high has to come out.",
+    defines={
+        "log_mel_from_model_range": lambda y, low=LOW, high=HIGH: low + (y + 1) * (high - low)
     },
 )
 a_log.misconception(
@@ -778,6 +1075,71 @@ def griffin_lim(magnitude, iterations, generator, n_fft=256, hop=64, length=None
     return _to_sound(s, n_fft, hop, length)
 
 
+def _float32_phases(got, expected, cases):
+    """Whether the first sound, without iterations, is that of phases drawn in float32."""
+    magnitude, _, seed, n_fft, hop, length = cases[0].args
+    if got[0].status != "ok" or not isinstance(got[0].value, dict):
+        return False
+    whole = torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(seed))
+    angle = 2 * math.pi * whole.to(magnitude.dtype)
+    wanted = _to_sound(torch.polar(magnitude, angle), n_fft, hop, length)
+    mine = got[0].value["sound"]
+    return mine.shape == wanted.shape and torch.allclose(mine.to(wanted.dtype), wanted, atol=1e-4)
+
+
+@a_griffin.misconception(
+    "drawn-in-float32",
+    "You draw the phases without a dtype. torch.rand then makes float32, and for float64 "
+    "magnitudes these are other numbers of the generator than those that were asked for.",
+    detect=_float32_phases,
+)
+def griffin_lim(magnitude, iterations, generator, n_fft=256, hop=64, length=None):
+    angle = 2 * math.pi * torch.rand(magnitude.shape, generator=generator)
+    angle = angle.to(magnitude.dtype)
+    return _to_sound(
+        _iterated(magnitude, iterations, angle, n_fft, hop, length), n_fft, hop, length
+    )
+
+
+@a_griffin.misconception(
+    "float32-phases-beside-float64-sizes",
+    "Your phases are float32 and the magnitudes are float64: torch.polar wants one dtype. "
+    "torch.rand takes a dtype; without one it makes float32.",
+    detect=first_says("scalar type Double but got scalar type Float|same dtype"),
+)
+def griffin_lim(magnitude, iterations, generator, n_fft=256, hop=64, length=None):
+    angle = 2 * math.pi * torch.rand(magnitude.shape, generator=generator)
+    return _to_sound(
+        _iterated(magnitude, iterations, angle, n_fft, hop, length), n_fft, hop, length
+    )
+
+
+@a_griffin.misconception(
+    "half-a-turn-further",
+    "Your phases lie between -pi and pi. That is as random, but all are half a turn further than "
+    "those that were asked for, from 0 to 2 pi: the whole sound is upside down.",
+)
+def griffin_lim(magnitude, iterations, generator, n_fft=256, hop=64, length=None):
+    angle = _drawn(magnitude, generator) - math.pi
+    return _to_sound(
+        _iterated(magnitude, iterations, angle, n_fft, hop, length), n_fft, hop, length
+    )
+
+
+@a_griffin.misconception(
+    "new-sizes-with-old-phases",
+    "You keep the old phases and take the new sizes. It is the other way round: the sizes are "
+    "known, they were given; the phases are what is looked for.",
+)
+def griffin_lim(magnitude, iterations, generator, n_fft=256, hop=64, length=None):
+    angle = _drawn(magnitude, generator)
+    s = torch.polar(magnitude, angle)
+    for _ in range(iterations):
+        seen = _to_spectrum(_to_sound(s, n_fft, hop, length), n_fft, hop)
+        s = torch.polar(seen.abs(), angle)
+    return _to_sound(s, n_fft, hop, length)
+
+
 @a_griffin.misconception(
     "drawn-anew-each-time",
     "You draw new angles in each iteration and forget what the last one found. Draw once, before "
@@ -849,13 +1211,25 @@ def griffin_lim(magnitude, iterations, generator, n_fft=256, hop=64, length=None
     return _to_sound(torch.polar(magnitude, angle), n_fft, hop, length)
 
 
+def _ends_with_the_last_frame(got, expected, cases):
+    """Whether each sound is hop * (frames - 1) long, some of which should be longer."""
+    if not all(o.status == "ok" and isinstance(o.value, dict) for o in got):
+        return False
+    long = [
+        (o.value["sound"].shape[-1], (c.args[4] or 64) * (c.args[0].shape[-1] - 1), c.args[5])
+        for o, c in zip(got, cases)
+    ]
+    return all(is_ == frames for is_, frames, _ in long) and any(f != n for _, f, n in long)
+
+
 @a_griffin.misconception(
     "length-ignored",
-    "Your sound ends with its last frame: length makes no difference.",
+    "Your sound ends with its last frame: length makes no difference. Hand it on to to_sound.",
+    detect=_ends_with_the_last_frame,
 )
 def griffin_lim(magnitude, iterations, generator, n_fft=256, hop=64, length=None):
-    s = _iterated(magnitude, iterations, _drawn(magnitude, generator), n_fft, hop, length)
-    return _to_sound(s, n_fft, hop, length)[..., : hop * (magnitude.shape[-1] - 1)]
+    s = _iterated(magnitude, iterations, _drawn(magnitude, generator), n_fft, hop, None)
+    return _to_sound(s, n_fft, hop, None)
 
 
 @a_griffin.misconception(
@@ -994,6 +1368,31 @@ class MelConditioner(MelConditioner):
 
 
 @a_conditioner.misconception(
+    "ends-not-on-samples",
+    "The number of samples is right, but align_corners is left out: F.interpolate then thinks of "
+    "frames as wide pieces, and puts the middle of the first one inside. Frame 0 belongs to sample "
+    "0 itself.",
+)
+class MelConditioner(MelConditioner):
+    def forward(self, mel, length):
+        h = F.silu(self.frames(mel))
+        span = (mel.shape[-1] - 1) * self.hop + 1
+        return self.smooth(_held(F.interpolate(h, size=span, mode="linear"), length))
+
+
+@a_conditioner.misconception(
+    "stretched-and-ends-not-on-samples",
+    "You stretch the frames to length, whatever it is, and leave align_corners out. Frame i then "
+    "lies nowhere near sample i * hop. How many samples do the frames reach over? Cut or hold "
+    "afterwards.",
+)
+class MelConditioner(MelConditioner):
+    def forward(self, mel, length):
+        h = F.silu(self.frames(mel))
+        return self.smooth(F.interpolate(h, size=length, mode="linear"))
+
+
+@a_conditioner.misconception(
     "stretched-by-a-sample",
     "Your lines reach over frames * hop samples, or (frames - 1) * hop. The distance from the "
     "first to the last of n posts is n - 1 gaps, and both ends are counted: how many samples is "
@@ -1103,6 +1502,18 @@ class MelConditioner(MelConditioner):
 
 
 @a_conditioner.misconception(
+    "smoothed-before-it-is-held",
+    "You smooth first, and hold the last value (or cut) then. smooth has seen zeros behind the "
+    "last frame, and that value is held. Hold and cut, and then smooth.",
+)
+class MelConditioner(MelConditioner):
+    def forward(self, mel, length):
+        span = (mel.shape[-1] - 1) * self.hop + 1
+        h = self.smooth(_lines(F.silu(self.frames(mel)), self.hop, span))
+        return _held(h, length)
+
+
+@a_conditioner.misconception(
     "smoothed-before-the-cut",
     "Where there are more frames than samples, you smooth first and cut then: the last sample sees "
     "what lies behind the end. Cut (or hold), and then smooth.",
@@ -1137,6 +1548,27 @@ class MelConditioner(MelConditioner):
         size = self.hop * (h.shape[-1] - 1) + 1
         h = F.interpolate(h, size=size, mode="linear", align_corners=True)
         return self.smooth(h.narrow(-1, 0, length))
+
+
+@a_conditioner.alternative("cut by a negative pad")
+class MelConditioner(MelConditioner):
+    def forward(self, mel, length):
+        h = F.silu(self.frames(mel))
+        span = (mel.shape[-1] - 1) * self.hop + 1
+        h = F.interpolate(h, size=span, mode="linear", align_corners=True)
+        return self.smooth(F.pad(h, (0, length - span), mode="replicate"))
+
+
+@a_conditioner.alternative("sample by sample")
+class MelConditioner(MelConditioner):
+    def forward(self, mel, length):
+        h = F.silu(self.frames(mel))
+        last, out = h.shape[-1] - 1, []
+        for place in range(length):
+            i, beyond = divmod(place, self.hop)
+            a, b = h[..., min(i, last)], h[..., min(i + 1, last)]
+            out.append(a + (b - a) * beyond / self.hop)
+        return self.smooth(torch.stack(out, -1))
 
 
 # --- 12.6 ----------------------------------------------------------------------------------
@@ -1268,6 +1700,74 @@ def log_spectral_distance(a, b, floor=1e-5):
     return (_db(a, 1e-5) - _db(b, 1e-5)).square().mean(-2).sqrt().mean(-1)
 
 
+@a_distance.misconception(
+    "floor-on-the-ratio",
+    "You divide first and put the floor under the ratio. A ratio below the floor is a large "
+    "difference, not silence, and 0 / 0 stays NaN. It is each magnitude that has a floor.",
+)
+def log_spectral_distance(a, b, floor=1e-5):
+    d = 20 * torch.log10((a / b).clamp(min=floor))
+    return d.square().mean(-2).sqrt().mean(-1)
+
+
+@a_distance.misconception(
+    "floor-on-the-power",
+    "You square first and put the floor under powers. A magnitude of 0.001 has a power of "
+    "0.000001, which is below a floor meant for magnitudes. Floor first.",
+)
+def log_spectral_distance(a, b, floor=1e-5):
+    d = 10 * (a.square().clamp(min=floor).log10() - b.square().clamp(min=floor).log10())
+    return d.square().mean(-2).sqrt().mean(-1)
+
+
+@a_distance.misconception(
+    "floor-after-the-logarithm",
+    "You compare decibels with the floor: all that is softer than a magnitude of 1, which is 0 dB, "
+    "is cut off. The floor is a magnitude: apply it before the logarithm.",
+)
+def log_spectral_distance(a, b, floor=1e-5):
+    d = (20 * a.log10()).clamp(min=floor) - (20 * b.log10()).clamp(min=floor)
+    return d.square().mean(-2).sqrt().mean(-1)
+
+
+@a_distance.misconception(
+    "squared-and-times-20",
+    "You square the magnitudes and multiply the logarithm by 20. Either of them makes decibels of "
+    "the power; both together count twice.",
+)
+def log_spectral_distance(a, b, floor=1e-5):
+    d = 2 * (_db(a, floor) - _db(b, floor))
+    return d.square().mean(-2).sqrt().mean(-1)
+
+
+@a_distance.misconception(
+    "no-decibels",
+    "You stop at the logarithm to base 10. Decibels are that times a number: how many of them is "
+    "ten times the magnitude, if twice the magnitude is 6.02?",
+)
+def log_spectral_distance(a, b, floor=1e-5):
+    d = (_db(a, floor) - _db(b, floor)) / 20
+    return d.square().mean(-2).sqrt().mean(-1)
+
+
+@a_distance.misconception(
+    "logarithm-of-the-difference",
+    "You subtract first and take the logarithm of what is left: two spectra that are alike would "
+    "be far apart, as the logarithm of nearly 0 is large and negative. Logarithms first.",
+)
+def log_spectral_distance(a, b, floor=1e-5):
+    return _db((a - b).abs(), floor).square().mean(-2).sqrt().mean(-1)
+
+
+@a_distance.misconception(
+    "axes-from-the-front",
+    "You count axes from the front, as if there were one clip only. With leading axes the first "
+    "one is no bin. Count from the end: bins are axis -2.",
+)
+def log_spectral_distance(a, b, floor=1e-5):
+    return (_db(a, floor) - _db(b, floor)).square().mean(0).sqrt().mean(0)
+
+
 @a_distance.alternative("as a norm, from one ratio")
 def log_spectral_distance(a, b, floor=1e-5):
     ratio = torch.log(torch.clamp(a, min=floor) / torch.clamp(b, min=floor))
@@ -1283,6 +1783,15 @@ def log_spectral_distance(a, b, floor=1e-5):
         x, y = torch.maximum(a[..., i], low), torch.maximum(b[..., i], low)
         total = total + torch.sqrt(torch.mean((10 * torch.log10((x / y) ** 2)) ** 2, dim=-1))
     return total / a.shape[-1]
+
+
+@a_distance.alternative("powers with a floor by torch.where")
+def log_spectral_distance(a, b, floor=1e-5):
+    def level(v):
+        return 10 * torch.where(v < floor, floor, v).pow(2).log10()
+
+    squares = F.mse_loss(level(a), level(b), reduction="none")
+    return squares.mean(dim=-2).pow(0.5).mean(dim=-1)
 
 
 # --- 12.7 ----------------------------------------------------------------------------------
@@ -1451,6 +1960,50 @@ def transcribe_and_score(fit, clips, digits, speakers, held_out, generated, aske
     real = classifier(clips[new]).argmax(1) == digits[new]
     out = _score(scores.argmax(1), asked, real, scores.shape[1])
     return out | {"table": out["table"].clamp(max=1)}
+
+
+@a_transcribe.misconception(
+    "table-of-the-digits-that-came",
+    "You count the classes from the digits that came. One that nobody happened to say or to ask "
+    "for is missing then, and tables differ in size. The classifier knows: it gives a number for "
+    "each class.",
+)
+def transcribe_and_score(fit, clips, digits, speakers, held_out, generated, asked):
+    new = speakers == held_out
+    classifier = fit(clips[~new], digits[~new])
+    scores = classifier(generated)
+    real = classifier(clips[new]).argmax(1) == digits[new]
+    out = _score(scores.argmax(1), asked, real, scores.shape[1])
+    count = int(asked.max()) + 1
+    return out | {"table": out["table"][:count, :count]}
+
+
+@a_transcribe.misconception(
+    "always-ten",
+    "Your table is always 10 by 10. There are ten digits, but fit may be for other classes, more "
+    "or less: how many numbers does the classifier give for a clip?",
+)
+def transcribe_and_score(fit, clips, digits, speakers, held_out, generated, asked):
+    new = speakers == held_out
+    classifier = fit(clips[~new], digits[~new])
+    scores = classifier(generated)
+    real = classifier(clips[new]).argmax(1) == digits[new]
+    return _score(scores.argmax(1), asked, real, scores.shape[1]) | {
+        "table": _score(scores.argmax(1), asked, real, 10)["table"]
+    }
+
+
+@a_transcribe.misconception(
+    "trained-twice",
+    "You call fit twice. Training begins with chance, so that these are two listeners, and their "
+    "figures cannot be compared; it also takes twice as long. One classifier hears both sets.",
+    detect=first_says("fit was called a second time"),
+)
+def transcribe_and_score(fit, clips, digits, speakers, held_out, generated, asked):
+    new = speakers == held_out
+    scores = fit(clips[~new], digits[~new])(generated)
+    real = fit(clips[~new], digits[~new])(clips[new]).argmax(1) == digits[new]
+    return _score(scores.argmax(1), asked, real, scores.shape[1])
 
 
 @a_transcribe.misconception(
