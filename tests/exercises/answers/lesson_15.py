@@ -205,6 +205,21 @@ def _at(x, t):
     return torch.full((len(x),), t, dtype=x.dtype)
 
 
+def _right_but_for_the_dtype(got, expected):
+    """Whether t has another dtype than x, and all else is right, but for the rounding of times."""
+    for g, e in zip(got, expected):
+        if g.status != "ok" or type(g.value) is not type(e.value):
+            return False
+        if isinstance(e.value, dict):
+            if g.value != {**e.value, "t has x's dtype": False}:
+                return False
+            continue
+        alike = g.value.shape == e.value.shape and g.value.dtype == e.value.dtype
+        if not (alike and torch.allclose(g.value, e.value, rtol=1e-5, atol=1e-5)):
+            return False
+    return True
+
+
 @a_sample.misconception(
     "from-data-to-noise",
     "Your time rises from 0 to 1: you start as if x were data and walk to noise. Sampling begins "
@@ -445,6 +460,7 @@ def flow_sample(model, x, n, method="euler"):
     "t-of-another-dtype",
     "Your t is float32 whatever x is. torch makes float32 of Python's numbers unless told "
     "otherwise; with x in float64 the times are rounded. Give t the dtype of x.",
+    detect=lambda got, expected, cases: _right_but_for_the_dtype(got, expected),
 )
 def flow_sample(model, x, n, method="euler"):
     for k in range(n, 0, -1):
