@@ -1,9 +1,10 @@
 """Checks of lesson 08, measuring: exercises and their cases; the answers are elsewhere.
 
-Features are correlated, off zero and of unequal spread; counts differ from each other and from
-the number of features, but for the cases where just that hides a mistake. Where a figure counts
-(precision, recall), points are drawn anew until none lies near the edge of a ball, so that
-rounding cannot move one across. Judges know only sizes and tolerances.
+Features are correlated, off zero and of unequal spread; counts differ from each other and from the
+number of features, but for the cases where just that hides a mistake. Where a figure counts
+(precision, recall), points are drawn anew until none lies near the edge of a ball, so that rounding
+cannot move one across; or all distances are whole numbers, and nothing is rounded. Judges know only
+sizes and tolerances.
 """
 
 import torch
@@ -86,7 +87,10 @@ def _(case: Case, got, expected):
     scale = a.var(0).sum() + b.var(0).sum() + (a.mean(0) - b.mean(0)).square().sum()
     found = near(got, expected, case, 5e-5 * float(scale))
     if found and isinstance(got, float) and abs(got - expected) < 5e-3 * float(scale):
-        found.says += ". That is near, and not near enough: is all of it computed in float64?"
+        found.says += (
+            ". That is near, and not near enough: is all of it computed in float64, and nothing "
+            "added to what should be 0?"
+        )
     return found
 
 
@@ -187,6 +191,16 @@ def _(draw: Draw):
     yield Case("k = 1", (*pair, 1), group=counts)
     pair = clear(lambda: clouds(28, 19, 3, 0.7, 0.5), 5)
     yield Case("k = 5", pair, {"k": 5}, group=counts)
+
+    def on_a_line(places):
+        """Places of whole numbers, on a line on which their distances are whole numbers, too."""
+        order = draw.distinct(0, len(places), len(places))
+        return torch.tensor(places, dtype=torch.float64)[order, None] * way + start
+
+    way = draw.integers(1, 4) * torch.tensor([3.0, 4.0], dtype=torch.float64)
+    start = draw.integers(-20, 20, 2).double()
+    pair = on_a_line([11, 13, 15, 17, 21]), on_a_line([1, 3, 7, 24, 25, 27])
+    yield Case("on the edge", (*pair, 2), group=counts)
 
     def two_modes():
         real = torch.cat(

@@ -83,6 +83,10 @@ def _(draw: Draw):
     yield Case("three prompts of ten words", (texts, vocab, 10), group="words")
     texts = [f"{draw.pick(NOUNS)}.", f"The {draw.pick(NOUNS)}", "WITH Medium-Dark Skin"]
     yield Case("capitals and full stops", (texts, vocab, 3), group="words")
+    more = some_vocab(draw, (*known, "cook's", "3", "o'clock"))
+    one, other = draw.pick(NOUNS), draw.pick(NOUNS)
+    texts = [f"a cook's {one}; 3 {other}!", f"{one}/{other} (medium-dark)", "the 3 o'clock: noto?"]
+    yield Case("apostrophes, digits, other signs", (texts, more, 6), group="words")
     texts = [prompt("gardener"), prompt(), "hjkl with skin"]
     yield Case("words that are not there", (texts, vocab, 12), group="unknown words")
     texts = [f"{draw.pick(NOUNS)} qwertz {draw.pick(NOUNS)} in noto", "消防士 skin"]
@@ -445,6 +449,9 @@ def _(draw: Draw):
     image, text = pair(30, 5, 0.9)
     longer = draw.uniform(0.1, 9.0, 30, 1, dtype="float64")
     yield Case("texts of unlike length", (image, text * longer), group="lengths of vectors")
+    image, text = pair(20, 5, 0.9)
+    image[::2] *= 1e-6  # dot products are then nearly equal, and cosines are not
+    yield Case("short pictures", (image, text), group="lengths of vectors")
     # Every third text is there two or four times, so that it cannot be told which one is meant.
     image, text = pair(24, 6, 0.8)
     text[1::3] = text[0::3]

@@ -418,6 +418,14 @@ def _(draw: Draw):
     yield case("a bit of all", group, (1, 6, 6), tol, leak=((0, 0),), real_leak=((0, 3),),
                twice=((5, 3),))  # fmt: skip
     yield case("the same as one that was not taken", group, (1, 5, 6), tol, chain=True)
+    # Quarters: sums, means and roots are exact here, in whatever way they are computed.
+    real, more, test = (draw.integers(-8, 9, n, 1, 4, 4) / 4 for n in (5, 7, 4))
+    real[2], more[0], more[3], more[5] = test[1] + 0.25, test[3] - 0.25, real[0] + 0.25, more[4]
+    more[1] = test[2] + 0.5  # another brightness all over is another picture
+    more[6] = test[0]
+    more[6, :, 0] += 2.0  # the other rows are the same
+    sets = (real, draw.integers(0, 4, 5)), (more, draw.integers(0, 4, 7))
+    yield Case("exactly tol apart", (*sets, test, 0.25), group="no leak", picture="none")
 
 
 # 14.6 ---------------------------------------------------------------------------------------------

@@ -111,8 +111,11 @@ class Bend:
         g = torch.Generator().manual_seed(seed)
         self.a, self.b, self.c = (0.6 + 0.5 * torch.rand(3, generator=g)).double().tolist()
         self.saw: list[float] = []
+        self.one_each = self.of_its_type = True
 
     def __call__(self, x, t, cond=None):
+        self.one_each &= isinstance(t, torch.Tensor) and t.shape == x.shape[:1]
+        self.of_its_type &= getattr(t, "dtype", x.dtype) == x.dtype
         t = torch.as_tensor(t, dtype=x.dtype)
         self.saw.append(float(t.reshape(-1)[0]))
         if t.ndim:
@@ -126,10 +129,15 @@ def bend(seed):
 
 
 def ask_times(answer, model, x, n, options):
-    """At which times the velocity was asked for, in order; whether the start is untouched."""
+    """At which times the velocity was asked for, in order, and how; and whether x is untouched."""
     before = x.clone()
     answer.flow_sample(model, x, n, **options)
-    return {"times": [round(t, 6) for t in model.saw], "x is as it was": torch.equal(x, before)}
+    return {
+        "times": [round(t, 6) for t in model.saw],
+        "t has one number a sample": model.one_each,
+        "t has x's dtype": model.of_its_type,
+        "x is as it was": torch.equal(x, before),
+    }
 
 
 @flow_sample.cases
@@ -549,9 +557,15 @@ shard = Exercise(
 def all_shares(answer, indices, world, epochs):
     """What each worker gets in each epoch; the second time in another order of calls."""
 
+    changed = False
+
     def share(rank, epoch, state):
+        nonlocal changed
         torch.manual_seed(state)  # processes differ in this
-        return answer.shard(indices.clone(), rank, world, epoch)
+        mine = indices.clone()
+        out = answer.shard(mine, rank, world, epoch)
+        changed |= not torch.equal(mine, indices)
+        return out
 
     shares = [[share(r, e, 10 * r + e) for r in range(world)] for e in epochs]
     again = [[share(r, e, 99) for r in reversed(range(world))][::-1] for e in epochs]
@@ -562,6 +576,7 @@ def all_shares(answer, indices, world, epochs):
         "shares": shares,
         "again": again,
         "global generator moved": not torch.equal(before, torch.get_rng_state()),
+        "indices changed": changed,
     }
 
 
@@ -617,6 +632,8 @@ def _(case, got, expected):
             return "the same rank, world and epoch give other samples when asked again"
     if got["global generator moved"]:
         return "torch's global generator was used: make one, seeded with the epoch"
+    if got["indices changed"]:
+        return "indices are changed in place: the next epoch would begin from another order"
     whole = [torch.stack(shares).T.reshape(-1) for shares in got["shares"]]
     if n > 10 and torch.equal(whole[0], indices[: len(whole[0])]):
         return "the samples come in the order of the file: they must be mixed"

@@ -897,6 +897,67 @@ def sigmoid_alpha_bar(t, start=-3, end=3, tau=1):
     return (v - v.min()) / (v.max() - v.min())
 
 
+@a_sigmoid.misconception(
+    "shifted-not-divided",
+    "You take v away from its last value and stop there: the curve ends at 0, and begins at "
+    "v(1) - v(0), which is less than 1. What must it be divided by to begin at 1?",
+)
+def sigmoid_alpha_bar(t, start=-3, end=3, tau=1):
+    t = torch.as_tensor(t)
+    v_end = 1 / (1 + math.exp(-end / tau))
+    return v_end - torch.sigmoid((start + t * (end - start)) / tau)
+
+
+@a_sigmoid.misconception(
+    "tau-in-part-everywhere",
+    "tau divides only t * (end - start), not start, in all three sigmoids: a pair of brackets is "
+    "missing where you compute v. The ends fit, and what lies between is another piece.",
+)
+def sigmoid_alpha_bar(t, start=-3, end=3, tau=1):
+    t = torch.as_tensor(t)
+    v_start = 1 / (1 + math.exp(-start))
+    v_end = 1 / (1 + math.exp(-(start + (end - start) / tau)))
+    v = torch.sigmoid(start + t * (end - start) / tau)
+    return (v_end - v) / (v_end - v_start)
+
+
+@a_sigmoid.misconception(
+    "length-for-end",
+    "You walk from start to start + end: t is multiplied by end, where it should be by the length "
+    "of the piece. At t = 1 the argument has to be end (over tau). Is it?",
+)
+def sigmoid_alpha_bar(t, start=-3, end=3, tau=1):
+    t = torch.as_tensor(t)
+    v_start = 1 / (1 + math.exp(-start / tau))
+    v_end = 1 / (1 + math.exp(-end / tau))
+    v = torch.sigmoid((start + t * end) / tau)
+    return (v_end - v) / (v_end - v_start)
+
+
+@a_sigmoid.misconception(
+    "tau-at-the-ends-only",
+    "tau divides the argument at the two ends, but not at t. The curve then misses 1 and 0; all "
+    "three sigmoids take it.",
+)
+def sigmoid_alpha_bar(t, start=-3, end=3, tau=1):
+    t = torch.as_tensor(t)
+    v_start = 1 / (1 + math.exp(-start / tau))
+    v_end = 1 / (1 + math.exp(-end / tau))
+    v = torch.sigmoid(start + t * (end - start))
+    return (v_end - v) / (v_end - v_start)
+
+
+@a_sigmoid.misconception(
+    "first-and-last-of-what-came",
+    "You take v[0] and v[-1] for v(0) and v(1). The times that are asked for may begin and end "
+    "anywhere, in any order, or be one number: work out the values at t = 0 and t = 1 apart.",
+)
+def sigmoid_alpha_bar(t, start=-3, end=3, tau=1):
+    t = torch.as_tensor(t)
+    v = torch.sigmoid((start + t * (end - start)) / tau)
+    return (v[-1] - v) / (v[-1] - v[0])
+
+
 @a_sigmoid.alternative("helper function")
 def sigmoid_alpha_bar(t, start=-3, end=3, tau=1):
     t = torch.as_tensor(t)

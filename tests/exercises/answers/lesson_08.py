@@ -1,6 +1,7 @@
 """Answers of lesson 08: references, named mistakes with what to say about them, alternatives."""
 
 import math
+import warnings
 
 import numpy as np
 import torch
@@ -30,6 +31,14 @@ def _root(c):
 def _trace_of_root(ca, cb):
     half = _root(ca)
     return torch.linalg.eigvalsh(half @ cb @ half).clamp(min=0).sqrt().sum()
+
+
+def _nan_or_right(got, expected):
+    """Whether some results are NaN, and all others right. Where it is NaN, rounding decides."""
+    if any(o.status != "ok" or not isinstance(o.value, float) for o in got):
+        return False
+    off = [abs(g.value - e.value) / (1 + abs(e.value)) for g, e in zip(got, expected)]
+    return any(map(math.isnan, off)) and not any(v > 1e-3 for v in off)
 
 
 @a_frechet.reference
@@ -229,6 +238,7 @@ def frechet_distance(a, b):
     "nan-where-flat",
     "With fewer samples than features your result is NaN: eigenvalues that should be 0 come out "
     "slightly negative, and have no root. Set them to 0 first.",
+    detect=lambda got, expected, cases: _nan_or_right(got, expected),
 )
 def frechet_distance(a, b):
     off, ca, cb = _moments(a, b)
@@ -261,6 +271,65 @@ def frechet_distance(a, b):
     return off + ca.trace() + cb.trace() - 2 * _trace_of_root(ca, cb)
 
 
+@a_frechet.misconception(
+    "root-forgotten",
+    "You take away twice the trace of C_a C_b itself. The formula has its root there: the "
+    "eigenvalues are variances times variances, and only their roots are variances again.",
+)
+def frechet_distance(a, b):
+    off, ca, cb = _moments(a, b)
+    return float(off + ca.trace() + cb.trace() - 2 * (ca @ cb).trace())
+
+
+@a_frechet.misconception(
+    "not-centred",
+    "Your covariances are means of products of the features as they are. Take the mean of each "
+    "feature away first, or the distance of the means is counted in the spread, too.",
+)
+def frechet_distance(a, b):
+    off, _, _ = _moments(a, b)
+    ca, cb = (x.double().T @ x.double() / (len(x) - 1) for x in (a, b))
+    return float(off + ca.trace() + cb.trace() - 2 * _trace_of_root(ca, cb))
+
+
+@a_frechet.misconception(
+    "root-not-turned-back",
+    "Your root of a covariance is eigenvectors times roots of eigenvalues, and stops there. That "
+    "is not symmetric, and multiplied by itself it does not give C_a: the way back out of the "
+    "eigenvectors is missing.",
+)
+def frechet_distance(a, b):
+    off, ca, cb = _moments(a, b)
+    values, vectors = torch.linalg.eigh(ca)
+    half = vectors * values.clamp(min=0).sqrt()
+    shared = torch.linalg.eigvalsh(half @ cb @ half).clamp(min=0).sqrt().sum()
+    return float(off + ca.trace() + cb.trace() - 2 * shared)
+
+
+@a_frechet.misconception(
+    "eigenvectors-transposed",
+    "You have the eigenvectors the wrong way round in the root. torch.linalg.eigh gives them in "
+    "columns. Multiply your root by itself: is it C_a?",
+)
+def frechet_distance(a, b):
+    off, ca, cb = _moments(a, b)
+    values, vectors = torch.linalg.eigh(ca)
+    half = vectors.T @ torch.diag(values.clamp(min=0).sqrt()) @ vectors
+    shared = torch.linalg.eigvalsh(half @ cb @ half).clamp(min=0).sqrt().sum()
+    return float(off + ca.trace() + cb.trace() - 2 * shared)
+
+
+@a_frechet.misconception(
+    "singular-values",
+    "You take the roots of the singular values of C_a C_b. Those are its eigenvalues only where a "
+    "matrix is symmetric, and this product is not.",
+)
+def frechet_distance(a, b):
+    off, ca, cb = _moments(a, b)
+    shared = torch.linalg.svdvals(ca @ cb).sqrt().sum()
+    return float(off + ca.trace() + cb.trace() - 2 * shared)
+
+
 @a_frechet.alternative("nuclear norm of the centred features")
 def frechet_distance(a, b):
     a, b = a.double(), b.double()
@@ -269,6 +338,17 @@ def frechet_distance(a, b):
     mean = ((a.mean(0) - b.mean(0)) ** 2).sum()
     common = torch.linalg.matrix_norm(x @ y.T, "nuc")
     return (mean + (x**2).sum() + (y**2).sum() - 2 * common).item()
+
+
+@a_frechet.alternative("scipy's matrix root of the product, its real part")
+def frechet_distance(a, b):
+    from scipy.linalg import sqrtm
+
+    off, ca, cb = _moments(a, b)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # says that the matrix is singular
+        root = sqrtm((ca @ cb).numpy())
+    return float(off + ca.trace() + cb.trace()) - 2 * float(np.trace(root).real)
 
 
 @a_frechet.alternative("real parts of the eigenvalues' roots")
@@ -691,6 +771,66 @@ def precision_recall(real, fake, k=3):
 def precision_recall(real, fake, k=3):
     precision, recall = _both(real, fake, k)
     return torch.tensor(precision), torch.tensor(recall)
+
+
+@a_precision.misconception(
+    "edge-outside",
+    "A point that lies exactly on the edge of a ball is outside in yours. The text counts it as "
+    "inside: which comparison holds for equal numbers, too?",
+)
+def precision_recall(real, fake, k=3):
+    return _both(real, fake, k, hit=lambda d, r: (d < r).any(1))
+
+
+@a_precision.misconception(
+    "neighbours-in-the-other-set",
+    "Your radius reaches to the k-th nearest point of the other set. A ball says how dense its own "
+    "set is: the neighbours are of the set whose manifold it belongs to.",
+)
+def precision_recall(real, fake, k=3):
+    def hit(points, manifold):
+        apart = torch.cdist(points, manifold)
+        return _share((apart <= apart.sort(0).values[k - 1]).any(1))
+
+    return hit(fake, real), hit(real, fake)
+
+
+@a_precision.misconception(
+    "every-distance-of-0-left-out",
+    "You leave out all distances of 0 to be rid of a point's distance to itself. A copy of a point "
+    "is a neighbour like any other, at distance 0; and the distance to itself may be rounded to a "
+    "little more than 0. Go by its place: the diagonal, or the first when sorted.",
+)
+def precision_recall(real, fake, k=3):
+    def radius(x, k):
+        d = torch.cdist(x, x)
+        return torch.where(d == 0, math.inf, d).sort(1).values[:, k - 1]
+
+    return _both(real, fake, k, radius=radius)
+
+
+@a_precision.misconception(
+    "mean-of-the-neighbours",
+    "Your radius is the mean distance of the k nearest neighbours. The ball reaches to the k-th "
+    "of them: one distance, not a mean.",
+)
+def precision_recall(real, fake, k=3):
+    def radius(x, k):
+        return torch.cdist(x, x).sort(1).values[:, 1 : k + 1].mean(1)
+
+    return _both(real, fake, k, radius=radius)
+
+
+@a_precision.alternative("topk, squares by products of matrices")
+def precision_recall(real, fake, k=3):
+    def squares(a, b):
+        return a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T
+
+    def inside(points, manifold):
+        reach = squares(manifold, manifold).topk(k + 1, largest=False).values[:, -1]
+        return (squares(points, manifold) <= reach).any(1).float().mean().item()
+
+    return inside(fake, real), inside(real, fake)
 
 
 @a_precision.alternative("kthvalue, diagonal set to infinity")

@@ -166,6 +166,65 @@ def tokenize(texts, vocab, length):
     )
 
 
+@a_tokenize.misconception(
+    "commas-and-stops-only",
+    "You take commas and full stops away and part words at spaces. Any other sign (; ! / and "
+    "brackets) stays on its word and makes it unknown. Say what a word is, not what it is not.",
+)
+def tokenize(texts, vocab, length):
+    unknown = vocab["<unk>"]
+    return _tokens(
+        texts,
+        length,
+        vocab["<pad>"],
+        lambda t: [vocab.get(w, unknown) for w in re.sub("[,.]", " ", t.lower()).split()],
+    )
+
+
+@a_tokenize.misconception(
+    "apostrophes-part-words",
+    "You part words at apostrophes: cook's becomes cook and s. The stub counts apostrophes among "
+    "what words are made of.",
+)
+def tokenize(texts, vocab, length):
+    unknown = vocab["<unk>"]
+    return _tokens(
+        texts,
+        length,
+        vocab["<pad>"],
+        lambda t: [vocab.get(w, unknown) for w in re.findall(r"[\w-]+", t.lower())],
+    )
+
+
+@a_tokenize.misconception(
+    "no-prompt-no-columns",
+    "Right, but for a list without prompts: torch makes (0,) of an empty list, and cannot know how "
+    "long its rows would be, or that they hold whole numbers. (0, length) is wanted, int64.",
+)
+def tokenize(texts, vocab, length):
+    rows = []
+    for text in texts:
+        numbers = [vocab.get(word, vocab["<unk>"]) for word in _words(text)[:length]]
+        rows.append(numbers + [vocab["<pad>"]] * (length - len(numbers)))
+    return torch.tensor(rows)
+
+
+@a_tokenize.misconception(
+    "padded-to-the-longest",
+    "Your rows are as long as the longest prompt of the batch. They have `length` numbers, "
+    "whatever the batch holds.",
+)
+def tokenize(texts, vocab, length):
+    longest = max((len(_words(text)) for text in texts), default=length)
+    unknown = vocab["<unk>"]
+    return _tokens(
+        texts,
+        min(length, longest),
+        vocab["<pad>"],
+        lambda t: [vocab.get(w, unknown) for w in _words(t)],
+    )
+
+
 @a_tokenize.alternative("lists, padded before they become a tensor")
 def tokenize(texts, vocab, length):
     rows = []
@@ -255,6 +314,28 @@ class _Encoder(TextEncoder):
 
     def forward(self, tokens, mask):
         return self.ends(self.think(self.start(tokens), mask), mask)
+
+
+def _count_off(got, expected):
+    """Whether words are right everywhere, and each whole right but for a little less of it."""
+    if not all(o.status == "ok" and isinstance(o.value, dict) for o in got):
+        return False
+    ratios = []
+    for g, e in zip(got, expected):
+        each, whole = g.value["each"], g.value["whole"]
+        if not all(isinstance(x, torch.Tensor) for x in (each, whole)):
+            return False
+        wanted = e.value["whole"]
+        if (each.shape, whole.shape) != (e.value["each"].shape, wanted.shape):
+            return False
+        if whole.dtype != wanted.dtype or not torch.allclose(each, e.value["each"], 1e-3, 1e-6):
+            return False
+        ratio = (whole / wanted)[wanted.abs() > 1e-2].double()
+        rounding = 1e-12 if whole.dtype == torch.float64 else 1e-4
+        if bool(((ratio < 0.99) | (ratio > 1 + rounding)).any()):
+            return False
+        ratios.append(ratio)
+    return bool((torch.cat(ratios) < 1 - 1e-9).any())
 
 
 @a_encoder.misconception(
@@ -506,6 +587,66 @@ class TextEncoder(_Encoder):
     def parts(self, x):
         b, n = x.shape[:2]
         return self.qkv(self.norm1(x)).reshape(b, n, 3, 1, -1).permute(2, 0, 3, 1, 4)
+
+
+@a_encoder.misconception(
+    "a-little-added-to-the-count",
+    "You add a small number to the count of words, against a division by 0. So every `whole` is a "
+    "little too small. Change the count only where it is 0.",
+    detect=lambda got, expected, cases: _count_off(got, expected),
+)
+class TextEncoder(_Encoder):
+    def ends(self, x, mask):
+        each = x * mask[..., None]
+        return each, each.sum(1) / (mask.sum(1, keepdim=True) + 1e-6)
+
+
+@a_encoder.misconception(
+    "pads-zeroed-not-masked",
+    "You set pads to zero before the attention, and give it no mask. A pad's key is then that of a "
+    "zero, and not nothing: it gets a share of the softmax all the same.",
+)
+class TextEncoder(_Encoder):
+    def looks(self, mask):
+        return None
+
+    def think(self, x, mask):
+        return super().think(x * mask[..., None], mask)
+
+
+@a_encoder.misconception(
+    "not-scaled",
+    "The scores are not divided by the root of the width of a head. "
+    "F.scaled_dot_product_attention does it by itself; by hand it is easily forgotten.",
+)
+class TextEncoder(_Encoder):
+    def parts(self, x):
+        q, k, v = super().parts(x)
+        return q * q.shape[-1] ** 0.5, k, v
+
+
+@a_encoder.misconception(
+    "no-proj",
+    "self.proj is not used: what the heads found is added as it is. It mixes them first.",
+)
+class TextEncoder(_Encoder):
+    def attend(self, x, mask):
+        b, n = x.shape[:2]
+        q, k, v = self.parts(x)
+        h = F.scaled_dot_product_attention(q, k, v, attn_mask=self.looks(mask))
+        return h.transpose(1, 2).reshape(b, n, -1)
+
+
+@a_encoder.misconception(
+    "shortcuts-normalised",
+    "Your shortcuts carry what the norms have made: x = norm(x), and then the sum. The norm is for "
+    "the attention and for the mlp alone; x itself goes past it.",
+)
+class TextEncoder(_Encoder):
+    def think(self, x, mask):
+        x = self.norm1(x) + self.attend(x, mask)
+        x = self.norm2(x)
+        return x + self.mlp(x)
 
 
 @a_encoder.alternative("softmax by hand")
@@ -790,6 +931,64 @@ class CrossAttention(_Cross):
 class CrossAttention(_Cross):
     def add(self, x, h):
         return x + h.transpose(2, 3).reshape(x.shape)
+
+
+@a_cross.misconception(
+    "queries-not-turned",
+    "You reshape the queries from (B, C, H, W) to (B, heads, places, C / heads) at once. The "
+    "channels stand before the places there: part C into heads first, and then exchange the last "
+    "two axes.",
+)
+class CrossAttention(_Cross):
+    def parts(self, x, context):
+        q, k, v = super().parts(x, context)
+        return self.q(self.norm(x)).reshape(q.shape), k, v
+
+
+@a_cross.misconception(
+    "heads-before-halves",
+    "You part the output of self.kv into heads first, and each head into key and value. The halves "
+    "come first: all keys, then all values, and each of them has the heads.",
+)
+class CrossAttention(_Cross):
+    def parts(self, x, context):
+        q, _, _ = super().parts(x, context)
+        kv = self.kv(context).reshape(len(x), -1, self.heads, 2, q.shape[-1])
+        return q, *kv.permute(3, 0, 2, 1, 4)
+
+
+@a_cross.misconception(
+    "places-before-channels",
+    "You lay the heads side by side as for words, (B, places, C), and reshape that to a picture. "
+    "In a picture the channels stand before the places: exchange the two first.",
+)
+class CrossAttention(_Cross):
+    def add(self, x, h):
+        return x + self.proj(h.transpose(1, 2).reshape(x.shape))
+
+
+@a_cross.misconception(
+    "mask-added-as-number",
+    "Your mask is of numbers. Numbers are added to the scores: 1 for words, 0 for pads, so that "
+    "pads are still looked at, a little less. Hand over the mask as bool.",
+)
+class CrossAttention(_Cross):
+    def mix(self, q, k, v, allowed):
+        return super().mix(q, k, v, allowed.to(q.dtype))
+
+
+@a_cross.misconception(
+    "empty-means-all-alike",
+    "Where no word may be looked at, all your scores are the same large negative number, and the "
+    "softmax makes equal shares of them: a prompt without words adds the mean of its pads. It has "
+    "to add nothing.",
+)
+class CrossAttention(_Cross):
+    def forward(self, x, context, mask):
+        q, k, v = self.parts(x, context)
+        scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
+        scores = scores.masked_fill(~mask[:, None, None, :], -1e9)
+        return self.add(x, scores.softmax(3) @ v)
 
 
 @a_cross.alternative("softmax by hand")
@@ -1185,6 +1384,27 @@ def guided_by_two(eps_null, eps_a, eps_b, scale_a, scale_b):
     return eps_null + scale_a * (eps_a - eps_null) + max(scale_b, 0.0) * (eps_b - eps_null)
 
 
+@a_two.misconception(
+    "added-in-place",
+    "Your sum is eps_null itself under another name: += changes it, so that the second direction "
+    "starts where the first one has led, and the caller's prediction is gone. Make a new tensor.",
+)
+def guided_by_two(eps_null, eps_a, eps_b, scale_a, scale_b):
+    out = eps_null
+    out += scale_a * (eps_a - eps_null)
+    out += scale_b * (eps_b - eps_null)
+    return out
+
+
+@a_two.misconception(
+    "from-b-to-a",
+    "You go along one direction, from b to a, and scale_b is not used. Here each prompt has a "
+    "direction of its own, which starts at eps_null, and a scale of its own.",
+)
+def guided_by_two(eps_null, eps_a, eps_b, scale_a, scale_b):
+    return eps_null + scale_a * (eps_a - eps_b)
+
+
 @a_two.alternative("weights that add up to one")
 def guided_by_two(eps_null, eps_a, eps_b, scale_a, scale_b):
     return (1 - scale_a - scale_b) * eps_null + scale_a * eps_a + scale_b * eps_b
@@ -1326,6 +1546,37 @@ def retrieval_accuracy(image_features, text_features):
 def retrieval_accuracy(image_features, text_features):
     nearest = _cosines(image_features, text_features).argmax(1)
     return float((nearest == torch.arange(len(nearest))).double().mean())
+
+
+@a_retrieval.misconception(
+    "own-not-asked-for",
+    "You count 1 / k for each picture with k texts that are equally near, whether its own is one "
+    "of them or not. Without ties yours would always be 1.",
+)
+def retrieval_accuracy(image_features, text_features):
+    alike = _cosines(image_features, text_features)
+    best = alike >= alike.amax(1, keepdim=True) - 1e-6
+    return float((1 / best.sum(1)).double().mean())
+
+
+@a_retrieval.misconception(
+    "equal-to-the-last-digit",
+    "Texts count as equally near where their cosines are equal to the last digit. Rounding makes "
+    "equals unequal: those within 1e-6 of the greatest count as equal to it.",
+)
+def retrieval_accuracy(image_features, text_features):
+    alike = _cosines(image_features, text_features)
+    best = alike == alike.amax(1, keepdim=True)
+    return float((best.diagonal() / best.sum(1)).mean())
+
+
+@a_retrieval.misconception(
+    "pictures-keep-their-lengths",
+    "The texts are divided by their lengths, the pictures are not. Which text is nearest stays the "
+    "same, but what counts as equal does not: 1e-6 is meant for cosines.",
+)
+def retrieval_accuracy(image_features, text_features):
+    return _share(image_features.double() @ F.normalize(text_features.double(), dim=1).T)
 
 
 @a_retrieval.alternative("one picture at a time")

@@ -272,6 +272,74 @@ def inpaint_step(x, step, known, mask, now, then, noises):
     return _rounds(x, step, now, then, pairs, _merge(known, mask, then), _rise(now, then))
 
 
+@a_inpaint.misconception(
+    "pair-exchanged",
+    "The second noise of the pair is on the known part, and the first leads back. It is the other "
+    "way round: the known part is put in first, and gets the first.",
+)
+def inpaint_step(x, step, known, mask, now, then, noises):
+    pairs = [(second, first) for first, second in noises]
+    return _rounds(x, step, now, then, pairs, _merge(known, mask, then), _rise(now, then))
+
+
+@a_inpaint.misconception(
+    "clean-at-the-end",
+    "You put the known part in once more at the end, without noise. What you return is at level "
+    "`then`, all of it; only where that is data is there no noise.",
+)
+def inpaint_step(x, step, known, mask, now, then, noises):
+    x = _rounds(x, step, now, then, noises, _merge(known, mask, then), _rise(now, then))
+    return torch.where(mask, known, x)
+
+
+@a_inpaint.misconception(
+    "first-round-only",
+    "You make one round, whatever the number of pairs in `noises`. Each pair stands for a round: "
+    "between two of them the way leads back up.",
+)
+def inpaint_step(x, step, known, mask, now, then, noises):
+    return _merge(known, mask, then)(step(x, now, then), noises[0][0])
+
+
+@a_inpaint.misconception(
+    "one-step-for-all-rounds",
+    "The step is made once, and the rounds only put the known part in and add noise. Each round "
+    "begins with a step of its own: in it the two parts hear of each other.",
+)
+def inpaint_step(x, step, known, mask, now, then, noises):
+    x, last = step(x, now, then), len(noises) - 1
+    for i, (on_known, on_the_way) in enumerate(noises):
+        x = _merge(known, mask, then)(x, on_known)
+        if i < last:
+            x = _rise(now, then)(x, on_the_way)
+    return x
+
+
+@a_inpaint.misconception(
+    "ratio-not-squared",
+    "For the way back you take off the variance sigma_then squared times the ratio of the alphas. "
+    "The ratio multiplies the noise; what does that do to its variance?",
+)
+def inpaint_step(x, step, known, mask, now, then, noises):
+    back = now[0] / then[0]
+    spread = math.sqrt(max(0.0, now[1] ** 2 - back * then[1] ** 2))
+
+    def rise(x, noise):
+        return back * x + spread * noise
+
+    return _rounds(x, step, now, then, noises, _merge(known, mask, then), rise)
+
+
+@a_inpaint.misconception(
+    "alpha-taken-for-alpha-bar",
+    "You take roots of alpha and of 1 - alpha to noise the known part. Those belong to alpha_bar; "
+    "the levels here are (alpha, sigma), the factors themselves.",
+)
+def inpaint_step(x, step, known, mask, now, then, noises):
+    level = math.sqrt(then[0]), math.sqrt(max(0.0, 1 - then[0]))
+    return _rounds(x, step, now, then, noises, _merge(known, mask, level), _rise(now, then))
+
+
 @a_inpaint.alternative("blended with numbers, by index")
 def inpaint_step(x, step, known, mask, now, then, noises):
     keep = mask.to(x.dtype)
@@ -474,6 +542,38 @@ def edit(x0, strength, levels, step, noise):
 )
 def edit(x0, strength, levels, step, noise):
     return _steps(x0, _left(strength, levels), step)
+
+
+@a_edit.misconception(
+    "as-many-levels-as-steps",
+    "You keep as many levels as steps are wanted. A step leads from one level to the next: how "
+    "many levels do k steps need?",
+)
+def edit(x0, strength, levels, step, noise):
+    left = levels[-round(strength * (len(levels) - 1)) :]
+    return _steps(left[0][0] * x0 + left[0][1] * noise, left, step)
+
+
+@a_edit.misconception(
+    "share-of-the-levels",
+    "You take a share of the levels, and n + 1 levels make n steps. The strength is a share of the "
+    "steps: count those, and then ask at which level the first of them begins.",
+)
+def edit(x0, strength, levels, step, noise):
+    n = len(levels)
+    left = levels[min(n - round(strength * n), n - 1) :]
+    return _steps(left[0][0] * x0 + left[0][1] * noise, left, step)
+
+
+@a_edit.misconception(
+    "alpha-taken-for-alpha-bar",
+    "You take roots of alpha and of 1 - alpha to bring x0 to its level. Those belong to alpha_bar; "
+    "the levels here are (alpha, sigma), the factors themselves.",
+)
+def edit(x0, strength, levels, step, noise):
+    left = _left(strength, levels)
+    alpha = left[0][0]
+    return _steps(math.sqrt(alpha) * x0 + math.sqrt(1 - alpha) * noise, left, step)
 
 
 @a_edit.alternative("by index")
@@ -735,6 +835,49 @@ def posterior_guidance_step(x_t, estimate, step, measure, y, scale):
         return step(x_t.detach(), estimate(x_t))
 
 
+@a_posterior.misconception(
+    "norm-of-each-row",
+    "You take a norm along the last axis, one for each row of each sample, and add them up. Each "
+    "sample has one norm, over all of its values: flatten all but the first axis before.",
+)
+def posterior_guidance_step(x_t, estimate, step, measure, y, scale):
+    def value(off):
+        return torch.linalg.vector_norm(off.reshape(y.shape), dim=-1).sum()
+
+    return _guided(x_t, estimate, step, measure, y, scale, value)
+
+
+@a_posterior.misconception(
+    "norm-over-channels",
+    "You take a norm along axis 1 of (B, C, ...), which runs over the channels: one for each "
+    "place. Each sample has one norm, over all of its values: flatten all but the first axis "
+    "before.",
+)
+def posterior_guidance_step(x_t, estimate, step, measure, y, scale):
+    def value(off):
+        return torch.linalg.vector_norm(off.reshape(y.shape), dim=1).sum()
+
+    return _guided(x_t, estimate, step, measure, y, scale, value)
+
+
+@a_posterior.misconception(
+    "twice-the-gradient",
+    "You move twice as far as asked: the gradient of the square over the norm, as in the paper's "
+    "algorithm, is twice that of the norm. The stub's scale multiplies the gradient of the norm.",
+)
+def posterior_guidance_step(x_t, estimate, step, measure, y, scale):
+    return _guided(x_t, estimate, step, measure, y, 2 * scale, _norms)
+
+
+@a_posterior.misconception(
+    "mean-squared-error",
+    "You differentiate the mean of the squares, as when a network is trained. Here it is a norm: "
+    "the root of the sum of squares, one for each sample.",
+)
+def posterior_guidance_step(x_t, estimate, step, measure, y, scale):
+    return _guided(x_t, estimate, step, measure, y, scale, lambda off: off.square().mean())
+
+
 @a_posterior.alternative("torch.func")
 def posterior_guidance_step(x_t, estimate, step, measure, y, scale):
     def misfit(at):
@@ -903,6 +1046,34 @@ def balanced_labels(n, classes, counts):
 )
 def balanced_labels(n, classes, counts):
     return torch.full((n,), counts.index(max(counts)), dtype=torch.int64)
+
+
+@a_balanced.misconception(
+    "empty-list-is-float",
+    "Right, but for n = 0: torch cannot tell what an empty list holds, and makes float32 of it. "
+    "Labels are int64, also where there are none: say so when you make the tensor.",
+)
+def balanced_labels(n, classes, counts):
+    have, dealt = list(counts), []
+    for _ in range(n):
+        fewest = have.index(min(have))
+        have[fewest] += 1
+        dealt.append(fewest)
+    return torch.tensor(sorted(dealt))
+
+
+@a_balanced.misconception(
+    "rest-dealt-from-label-0",
+    "You fill up to one level and deal out what is left from label 0 on. A class that has more "
+    "than its share gets nothing, so the level of the others lies lower than the mean; and the "
+    "rest belongs to those that have the fewest.",
+)
+def balanced_labels(n, classes, counts):
+    level = (n + sum(counts)) // classes
+    more = [max(0, level - c) for c in counts]
+    for k in range(max(0, n - sum(more))):
+        more[k % classes] += 1
+    return _spread(more)
 
 
 @a_balanced.alternative("a heap")
@@ -1164,6 +1335,49 @@ def mix_real_and_synthetic(real, synthetic, test, tol):
     return _mixed(
         real, synthetic, clean, _first_ones(_rms(synthetic[0], synthetic[0]) <= tol, fresh)
     )
+
+
+@a_mix.misconception(
+    "less-than-tol",
+    "Two items whose difference is exactly tol are not the same in yours. The text says at most "
+    "tol: equal counts.",
+)
+def mix_real_and_synthetic(real, synthetic, test, tol):
+    below = tol * (1 - 1e-6)  # as with <: no difference of a case lies between
+    return _mixed(real, synthetic, *_choose(real, synthetic, test, below))
+
+
+@a_mix.misconception(
+    "origin-counted-before-leaving-out",
+    "is_synthetic becomes True where all the real items would end. Some of them have been left "
+    "out: count those that were taken.",
+)
+def mix_real_and_synthetic(real, synthetic, test, tol):
+    clean, fresh = _choose(real, synthetic, test, tol)
+    origin = torch.arange(int(clean.sum()) + int(fresh.sum())) >= len(real[0])
+    return _mixed(real, synthetic, clean, fresh, origin)
+
+
+@a_mix.misconception(
+    "the-same-as-itself",
+    "No synthetic item is left: each is compared with all synthetic ones, itself among them, and "
+    "is always the same as itself. Compare it with those before it.",
+)
+def mix_real_and_synthetic(real, synthetic, test, tol):
+    clean, fresh = _choose(real, synthetic, test, tol)
+    return _mixed(real, synthetic, clean, torch.zeros_like(fresh))
+
+
+@a_mix.misconception(
+    "spread-of-the-difference",
+    "You compare the standard deviation of the difference with tol. It takes the mean away first: "
+    "the same picture, brighter all over, has a spread of 0 and is another picture.",
+)
+def mix_real_and_synthetic(real, synthetic, test, tol):
+    def far(a, b):
+        return (a.flatten(1)[:, None] - b.flatten(1)[None]).std(2)
+
+    return _mixed(real, synthetic, *_choose(real, synthetic, test, tol, far))
 
 
 @a_mix.alternative("one by one, in lists")
@@ -1463,6 +1677,90 @@ def repair_audio(x, proposal, start, stop, fade):
     gain = _gain(x, proposal, (away > 0) & (away <= fade))
     share = (1 - away / (fade + 1)).clamp(min=0)
     return _joined(x, proposal, start, stop, fade, gain, share)
+
+
+@a_audio.misconception(
+    "shares-exchanged",
+    "In the fades the shares have changed places: next to the gap x has most, and far from it the "
+    "proposal. Walk away from the gap: whose share should grow?",
+)
+def repair_audio(x, proposal, start, stop, fade):
+    away = _away(x, start, stop)
+    near = (away > 0) & (away <= fade)
+    share = torch.where(near, away / (fade + 1), (away == 0).float())
+    return _joined(x, proposal, start, stop, fade, share=share)
+
+
+@a_audio.misconception(
+    "ramp-with-both-ends",
+    "Your fade holds the shares 1 and 0 themselves, as linspace(1, 0, fade) does. 1 belongs to the "
+    "gap, at distance 0, and 0 to distance fade + 1; the faded samples lie between.",
+)
+def repair_audio(x, proposal, start, stop, fade):
+    away = _away(x, start, stop)
+    ramp = 1 - (away - 1) / max(fade - 1, 1)
+    share = torch.where(away == 0, 1.0, torch.where(away <= fade, ramp, 0.0))
+    return _joined(x, proposal, start, stop, fade, share=share)
+
+
+@a_audio.misconception(
+    "ramp-not-turned",
+    "After the gap your proposal comes in again where it should go out: both sides have the same "
+    "ramp. On the right it runs the other way.",
+)
+def repair_audio(x, proposal, start, stop, fade):
+    away = _away(x, start, stop)
+    share = (1 - away / (fade + 1)).clamp(min=0)
+    right = (torch.arange(x.shape[-1]) >= stop) & (away <= fade)
+    share = torch.where(right, away / (fade + 1), share)
+    return _joined(x, proposal, start, stop, fade, share=share)
+
+
+@a_audio.misconception(
+    "level-in-the-gap-only",
+    "The factor multiplies the proposal in the gap, and not where it fades. There the level jumps "
+    "at the edges of the gap: it is one factor for all of the proposal.",
+)
+def repair_audio(x, proposal, start, stop, fade):
+    away = _away(x, start, stop)
+    gain = _gain(x, proposal, (away > 0) & (away <= fade))
+    gain = torch.where(away == 0, gain, torch.ones_like(gain))
+    return _joined(x, proposal, start, stop, fade, gain=gain)
+
+
+@a_audio.misconception(
+    "stop-taken-for-lost",
+    "You treat sample number `stop` as lost, too: on the right all comes one sample too late. The "
+    "last lost one is stop - 1. How far is `stop` from the gap?",
+)
+def repair_audio(x, proposal, start, stop, fade):
+    return _joined(x, proposal, start, stop + 1, fade)
+
+
+@a_audio.misconception(
+    "mean-of-nothing",
+    "Right, but where nothing is faded: the mean over no samples is NaN, and so is all that it "
+    "multiplies. The factor is 1 then.",
+)
+def repair_audio(x, proposal, start, stop, fade):
+    away = _away(x, start, stop)
+    near = (away > 0) & (away <= fade)
+    wanted, found = _rms_of(x, near), _rms_of(proposal, near)
+    silent = (wanted < 1e-6) | (found < 1e-6)
+    gain = torch.where(silent, torch.ones_like(wanted), wanted / found)
+    return _joined(x, proposal, start, stop, fade, gain=gain)
+
+
+@a_audio.misconception(
+    "a-little-added-to-the-divisor",
+    "You add a small number so as not to divide by 0. That keeps NaN away, and no more: where x is "
+    "silent the factor is 0 and not 1, and everywhere else it is a little off.",
+)
+def repair_audio(x, proposal, start, stop, fade):
+    away = _away(x, start, stop)
+    near = (away > 0) & (away <= fade)
+    gain = _rms_of(x, near) / (_rms_of(proposal, near) + 1e-8) if near.any() else 1.0
+    return _joined(x, proposal, start, stop, fade, gain=gain)
 
 
 @a_audio.alternative("clip by clip, sample by sample")

@@ -121,6 +121,56 @@ def flow_pair(x0, x1, t):
     return (1 - t) * x0 + t * x1, x1.clone()
 
 
+@a_pair.misconception(
+    "images-only",
+    "t gets three axes of length 1, which fits images (B, C, H, W). Sound has one axis less, and "
+    "points two: let x0 say how many.",
+)
+def flow_pair(x0, x1, t):
+    t = t.reshape(-1, 1, 1, 1)
+    return (1 - t) * x0 + t * x1, x1 - x0
+
+
+@a_pair.misconception(
+    "velocity-times-t",
+    "You give the way from the data to x_t, t (x1 - x0). The velocity is the way per unit of t: "
+    "what is left when you take the derivative?",
+)
+def flow_pair(x0, x1, t):
+    t = _t(t, x0)
+    return (1 - t) * x0 + t * x1, t * (x1 - x0)
+
+
+@a_pair.misconception(
+    "divided-by-t",
+    "(x_t - x0) / t is the velocity, but at t = 0, where it is 0 / 0. Both ends of the line are at "
+    "hand: you need no division.",
+)
+def flow_pair(x0, x1, t):
+    t = _t(t, x0)
+    x_t = (1 - t) * x0 + t * x1
+    return x_t, (x_t - x0) / t
+
+
+@a_pair.misconception(
+    "v-of-the-circle",
+    "This is v of lesson 03, alpha times the noise less sigma times x0. That is the slope of a "
+    "path on a circle. Here alpha is 1 - t and sigma is t: what are their derivatives?",
+)
+def flow_pair(x0, x1, t):
+    t = _t(t, x0)
+    return (1 - t) * x0 + t * x1, (1 - t) * x1 - t * x0
+
+
+@a_pair.misconception(
+    "results-exchanged",
+    "Both are right, and have changed places: x_t comes first, then the velocity.",
+)
+def flow_pair(x0, x1, t):
+    t = _t(t, x0)
+    return x1 - x0, (1 - t) * x0 + t * x1
+
+
 @a_pair.alternative("from the start along the slope")
 def flow_pair(x0, x1, t):
     velocity = x1 - x0
@@ -153,6 +203,21 @@ def flow_sample(model, x, n, method="euler"):
 
 def _at(x, t):
     return torch.full((len(x),), t, dtype=x.dtype)
+
+
+def _right_but_for_the_dtype(got, expected):
+    """Whether t has another dtype than x, and all else is right, but for the rounding of times."""
+    for g, e in zip(got, expected):
+        if g.status != "ok" or type(g.value) is not type(e.value):
+            return False
+        if isinstance(e.value, dict):
+            if g.value != {**e.value, "t has x's dtype": False}:
+                return False
+            continue
+        alike = g.value.shape == e.value.shape and g.value.dtype == e.value.dtype
+        if not (alike and torch.allclose(g.value, e.value, rtol=1e-5, atol=1e-5)):
+            return False
+    return True
 
 
 @a_sample.misconception(
@@ -377,6 +442,111 @@ def flow_sample(model, x, n, method="euler"):
     return x
 
 
+@a_sample.misconception(
+    "one-number-for-t",
+    "The samples are right, but the model gets a plain number for t. It wants one time for each "
+    "sample, a tensor (B,), as a network's embedding does.",
+)
+def flow_sample(model, x, n, method="euler"):
+    for k in range(n, 0, -1):
+        slope = model(x, k / n)
+        if method == "midpoint":
+            slope = model(x - slope / (2 * n), (k - 0.5) / n)
+        x = x - slope / n
+    return x
+
+
+@a_sample.misconception(
+    "t-of-another-dtype",
+    "Your t is float32 whatever x is. torch makes float32 of Python's numbers unless told "
+    "otherwise; with x in float64 the times are rounded. Give t the dtype of x.",
+    detect=lambda got, expected, cases: _right_but_for_the_dtype(got, expected),
+)
+def flow_sample(model, x, n, method="euler"):
+    for k in range(n, 0, -1):
+        t = torch.full((len(x),), k / n)
+        slope = model(x, t)
+        if method == "midpoint":
+            slope = model(x - slope / (2 * n), t - 0.5 / n)
+        x = x - slope / n
+    return x
+
+
+@a_sample.misconception(
+    "half-step-towards-noise",
+    "Your half step goes along the velocity, towards noise, and the whole step against it. Both "
+    "lead the same way: the middle lies between where the step begins and where it ends.",
+)
+def flow_sample(model, x, n, method="euler"):
+    for k in range(n, 0, -1):
+        t = k / n
+        slope = model(x, _at(x, t))
+        if method == "midpoint":
+            slope = model(x + slope / (2 * n), _at(x, t - 0.5 / n))
+        x = x - slope / n
+    return x
+
+
+@a_sample.misconception(
+    "half-a-unit",
+    "Your half step is half of the velocity, as if the whole step had length 1. The step is 1 / n: "
+    "how long is half of it?",
+)
+def flow_sample(model, x, n, method="euler"):
+    for k in range(n, 0, -1):
+        t = k / n
+        slope = model(x, _at(x, t))
+        if method == "midpoint":
+            slope = model(x - slope / 2, _at(x, t - 0.5 / n))
+        x = x - slope / n
+    return x
+
+
+@a_sample.misconception(
+    "step-of-length-1",
+    "Each of your n steps goes as far as all of them together should: the velocity is taken whole. "
+    "It is way per unit of t, and a step lasts 1 / n.",
+)
+def flow_sample(model, x, n, method="euler"):
+    for k in range(n, 0, -1):
+        t = k / n
+        slope = model(x, _at(x, t))
+        if method == "midpoint":
+            slope = model(x - slope / (2 * n), _at(x, t - 0.5 / n))
+        x = x - slope
+    return x
+
+
+@a_sample.misconception(
+    "one-step-too-many",
+    "You make n + 1 steps: another one begins at t = 0, where you have arrived already. (A loop "
+    "while t > 0 does the same, where rounding leaves a little of t.)",
+)
+def flow_sample(model, x, n, method="euler"):
+    for k in range(n, -1, -1):
+        t = k / n
+        slope = model(x, _at(x, t))
+        if method == "midpoint":
+            slope = model(x - slope / (2 * n), _at(x, t - 0.5 / n))
+        x = x - slope / n
+    return x
+
+
+@a_sample.misconception(
+    "middle-looked-for-later",
+    "For the middle you add half a step to t. Time falls on the way from noise to data: the middle "
+    "of a step is nearer to 0 than its beginning.",
+)
+def flow_sample(model, x, n, method="euler"):
+    for k in range(n, 0, -1):
+        t = k / n
+        slope = model(x, _at(x, t))
+        if method == "midpoint":
+            slope = model(x - slope / (2 * n), _at(x, t + 0.5 / n))
+        x = x - slope / n
+    return x
+
+
 @a_sample.alternative("by pairs of times")
 def flow_sample(model, x, n, method="euler"):
     times = torch.linspace(1, 0, n + 1, dtype=torch.float64)
@@ -549,6 +719,107 @@ def unpatchify(tokens, size, patch):
     rows, columns = (-(-n // patch) for n in size)
     x = tokens.reshape(len(tokens), rows, columns, -1, patch, patch)
     return x.permute(0, 3, 1, 4, 2, 5).reshape(len(tokens), -1, rows * patch, columns * patch)
+
+
+@a_patches.misconception(
+    "not-padded",
+    "You do not pad. Where patch does not divide a side, a reshape finds too few numbers and stops "
+    "with an error. Add rows and columns first.",
+)
+def patchify(x, patch):
+    b, c, h, w = x.shape
+    x = x.reshape(b, c, h // patch, patch, w // patch, patch)
+    return _tokens(x, (0, 2, 4, 1, 3, 5))
+
+
+@a_patches.misconception(
+    "sides-exchanged",
+    "You add to the rows what the columns lack, and the other way round. F.pad begins with the "
+    "last axis: (left, right, top, bottom).",
+)
+def patchify(x, patch):
+    h, w = x.shape[2:]
+    x = F.pad(x, (0, -h % patch, 0, -w % patch), mode="replicate")
+    b, c, h, w = x.shape
+    x = x.reshape(b, c, h // patch, patch, w // patch, patch)
+    return _tokens(x, (0, 2, 4, 1, 3, 5))
+
+
+@a_patches.misconception(
+    "padded-where-it-divides",
+    "You pad by a whole patch where patch divides the side. Nothing is lacking there: what is "
+    "patch - H % patch when H % patch is 0?",
+)
+def patchify(x, patch):
+    h, w = x.shape[2:]
+    x = F.pad(x, (0, patch - w % patch, 0, patch - h % patch), mode="replicate")
+    return _tokens(_padded(x, patch), (0, 2, 4, 1, 3, 5))
+
+
+@a_patches.misconception(
+    "every-other-pixel",
+    "You split an axis into (patch, rows), so that a patch holds pixels far apart from each other. "
+    "The part that changes fastest stands last: neighbours belong to one patch.",
+)
+def patchify(x, patch):
+    b, c, h, w = x.shape
+    x = F.pad(x, (0, -w % patch, 0, -h % patch), mode="replicate")
+    x = x.reshape(b, c, patch, x.shape[2] // patch, patch, x.shape[3] // patch)
+    return _tokens(x, (0, 3, 5, 1, 2, 4))
+
+
+@a_patches.misconception(
+    "tokens-last",
+    "You return (B, numbers, N), as F.unfold gives it. A token's numbers come last: (B, N, C * "
+    "patch * patch).",
+)
+def patchify(x, patch):
+    return _tokens(_padded(x, patch), (0, 2, 4, 1, 3, 5)).transpose(1, 2)
+
+
+@a_patches.misconception(
+    "channel-by-channel",
+    "With several channels your tokens hold patches of one channel each: the channel stands before "
+    "the rows and columns of patches. Bring it behind them before you reshape.",
+)
+def patchify(x, patch):
+    split = _padded(x, patch).permute(0, 1, 2, 4, 3, 5)
+    return split.reshape(len(x), -1, x.shape[1] * patch**2)
+
+
+@a_patches.misconception(
+    "back-in-the-order-of-there",
+    "unpatchify permutes as patchify does. The way back needs the inverse: its axes are rows, "
+    "columns, channel, row, column, and wanted is channel, then rows and row, columns and column.",
+)
+def unpatchify(tokens, size, patch):
+    rows, columns = (-(-n // patch) for n in size)
+    x = tokens.reshape(len(tokens), rows, columns, -1, patch, patch)
+    x = x.permute(0, 2, 4, 1, 3, 5).reshape(len(tokens), -1, rows * patch, columns * patch)
+    return x[:, :, : size[0], : size[1]]
+
+
+@a_patches.misconception(
+    "back-column-by-column",
+    "unpatchify lays the patches down column by column. patchify takes them up row by row.",
+)
+def unpatchify(tokens, size, patch):
+    rows, columns = (-(-n // patch) for n in size)
+    x = tokens.reshape(len(tokens), columns, rows, -1, patch, patch)
+    x = x.permute(0, 3, 2, 4, 1, 5).reshape(len(tokens), -1, rows * patch, columns * patch)
+    return x[:, :, : size[0], : size[1]]
+
+
+@a_patches.misconception(
+    "back-rounded-down",
+    "unpatchify rounds the number of rows and columns of patches down. There are as many tokens as "
+    "the padded picture has patches: round up.",
+)
+def unpatchify(tokens, size, patch):
+    rows, columns = (n // patch for n in size)
+    x = tokens.reshape(len(tokens), rows, columns, -1, patch, patch)
+    x = x.permute(0, 3, 1, 4, 2, 5).reshape(len(tokens), -1, rows * patch, columns * patch)
+    return x[:, :, : size[0], : size[1]]
 
 
 def _fold_there(x, patch):
@@ -928,6 +1199,78 @@ _wrong(
 )
 
 
+def _forward(self, x, emb):
+    sa, ca, ga, sm, cm, gm = self.modulation(F.silu(emb)).chunk(6, dim=1)
+    x = x + ga * self.attend(self.norm1(x) * (1 + ca) + sa)
+    return x + gm * self.mlp(self.norm2(x) * (1 + cm) + sm)
+
+
+_wrong(
+    "no-axis-for-the-tokens",
+    "The six vectors are (B, dim) in yours, and meet tokens (B, N, dim): B meets N. Where both are "
+    "the same number it runs and is wrong; elsewhere it crashes. Give them an axis of length 1.",
+    _forward,
+)
+
+
+def _forward(self, x, emb):
+    sa, ca, ga, sm, cm, gm = _parts(self, emb)
+    h = x + ga * self.attend(self.norm1(x) * (1 + ca) + sa)
+    return x + gm * self.mlp(self.norm2(h) * (1 + cm) + sm)
+
+
+_wrong(
+    "second-shortcut-from-the-input",
+    "The result of the mlp is added to the block's input, and what the attention has made is lost. "
+    "The second shortcut begins behind the first branch.",
+    _forward,
+)
+
+
+def _forward(self, x, emb):
+    sa, ca, ga, sm, cm, gm = _parts(self, emb)
+    h = self.norm1(x) * (1 + ca) + sa
+    x = h + ga * self.attend(h)
+    h = self.norm2(x) * (1 + cm) + sm
+    return h + gm * self.mlp(h)
+
+
+_wrong(
+    "shortcut-behind-the-norm",
+    "Your shortcuts carry the normalised and steered tokens. They carry x as it came in: norm and "
+    "steering are for the branch alone.",
+    _forward,
+)
+
+
+def _forward(self, x, emb):
+    sa, ca, ga, sm, cm, gm = _parts(self, emb)
+    x = x + ga * self.attend(self.norm1(x) * (1 + ca) + sa)
+    return gm * self.mlp(self.norm2(x) * (1 + cm) + sm)
+
+
+_wrong(
+    "no-second-shortcut",
+    "The first branch is added to what came in, the second replaces it. With closed gates nothing "
+    "comes through: what came in is added both times.",
+    _forward,
+)
+
+
+def _forward(self, x, emb):
+    sa, sm, ca, cm, ga, gm = _parts(self, emb)
+    x = x + ga * self.attend(self.norm1(x) * (1 + ca) + sa)
+    return x + gm * self.mlp(self.norm2(x) * (1 + cm) + sm)
+
+
+_wrong(
+    "two-of-each-in-turn",
+    "You take both shifts first, then both scales, then both gates. The order is that of the "
+    "branches: three vectors for the attention, then three for the mlp.",
+    _forward,
+)
+
+
 @a_block.alternative("six at a time, written out")
 class DiTBlock(a_block.reference_defines["DiTBlock"]):
     def forward(self, x, emb):
@@ -1055,6 +1398,31 @@ def logit_normal_t(batch, generator=None, mean=0.0, std=1.0):
 def logit_normal_t(batch, generator=None, mean=0.0, std=1.0):
     z = torch.randn(1, generator=generator)
     return torch.sigmoid(mean + std * z).repeat(batch)
+
+
+@a_times.misconception(
+    "std-ignored",
+    "std changes nothing in yours: the mean is added, but the normal number is not multiplied.",
+)
+def logit_normal_t(batch, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + torch.randn(batch, generator=generator))
+
+
+@a_times.misconception(
+    "mean-ignored",
+    "mean changes nothing in yours.",
+)
+def logit_normal_t(batch, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(std * torch.randn(batch, generator=generator))
+
+
+@a_times.misconception(
+    "rand-for-randn",
+    "You put a uniform number into the sigmoid: torch.rand is uniform in [0, 1), torch.randn is "
+    "normal. So your times never come near 0 or 1.",
+)
+def logit_normal_t(batch, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + std * torch.rand(batch, generator=generator))
 
 
 @a_times.alternative("by torch.normal")
@@ -1291,7 +1659,8 @@ def accumulated_step(model, optimizer, loss_fn, batch, size):
 
 @a_pieces.misconception(
     "no-step",
-    "The gradients are there, and the optimizer makes no step.",
+    "The weights do not move. Does the optimizer make a step, and are the gradients still there "
+    "when it does?",
 )
 def accumulated_step(model, optimizer, loss_fn, batch, size):
     optimizer.zero_grad()
@@ -1311,6 +1680,86 @@ def accumulated_step(model, optimizer, loss_fn, batch, size):
     return a_pieces.reference_defines["accumulated_step"](
         model, optimizer, loss_fn, batch, -(-len(batch[0]) // size)
     )
+
+
+@a_pieces.misconception(
+    "cleared-after-the-step",
+    "You clear the gradients after the step, and not before it. What was there when you were "
+    "called counts in the first step: clear it before the first piece.",
+)
+def accumulated_step(model, optimizer, loss_fn, batch, size):
+    total = 0.0
+    for piece in _pieces(batch, size):
+        loss = loss_fn(model, *piece) * (len(piece[0]) / len(batch[0]))
+        loss.backward()
+        total += loss.item()
+    optimizer.step()
+    optimizer.zero_grad()
+    return total
+
+
+@a_pieces.misconception(
+    "sum-of-means-returned",
+    "The step is right; what you return is the sum of the means of all pieces. Weigh each as you "
+    "weigh it for the gradient.",
+)
+def accumulated_step(model, optimizer, loss_fn, batch, size):
+    optimizer.zero_grad()
+    total = 0.0
+    for piece in _pieces(batch, size):
+        loss = loss_fn(model, *piece)
+        (loss * (len(piece[0]) / len(batch[0]))).backward()
+        total += loss.item()
+    optimizer.step()
+    return total
+
+
+@a_pieces.misconception(
+    "mean-of-means-returned",
+    "The step is right; what you return is the mean of the pieces' means, in which a smaller last "
+    "piece counts as much as the others. Weigh each by its samples.",
+)
+def accumulated_step(model, optimizer, loss_fn, batch, size):
+    optimizer.zero_grad()
+    losses = []
+    for piece in _pieces(batch, size):
+        loss = loss_fn(model, *piece)
+        (loss * (len(piece[0]) / len(batch[0]))).backward()
+        losses.append(loss.item())
+    optimizer.step()
+    return sum(losses) / len(losses)
+
+
+@a_pieces.misconception(
+    "not-divided-by-the-batch",
+    "You weigh each piece by its number of samples, and divide only what you return by that of the "
+    "batch. The gradients are those of a sum, N times too large: divide before backward().",
+)
+def accumulated_step(model, optimizer, loss_fn, batch, size):
+    optimizer.zero_grad()
+    total = 0.0
+    for piece in _pieces(batch, size):
+        loss = loss_fn(model, *piece) * len(piece[0])
+        loss.backward()
+        total += loss.item()
+    optimizer.step()
+    return total / len(batch[0])
+
+
+@a_pieces.misconception(
+    "pieces-rounded-down",
+    "You divide by N // size, which leaves out a last piece that is smaller; and its samples count "
+    "more than the others. Weigh each piece by how many samples it has.",
+)
+def accumulated_step(model, optimizer, loss_fn, batch, size):
+    optimizer.zero_grad()
+    total, pieces = 0.0, max(1, len(batch[0]) // size)
+    for piece in _pieces(batch, size):
+        loss = loss_fn(model, *piece) / pieces
+        loss.backward()
+        total += loss.item()
+    optimizer.step()
+    return total
 
 
 @a_pieces.alternative("by places")
@@ -1385,6 +1834,8 @@ def _facts(case, value):
         wrong.add("changing")
     if value["global generator moved"]:
         wrong.add("global")
+    if value["indices changed"]:
+        wrong.add("in place")
     if not wrong:
         whole = [torch.stack(epoch).T.reshape(-1) for epoch in shares]
         if torch.equal(whole[0], indices[: len(whole[0])]):
@@ -1555,6 +2006,18 @@ def shard(indices, rank, world, epoch):
     generator = torch.Generator().manual_seed(epoch)
     mixed = torch.randperm(len(indices), generator=generator)
     return mixed[: len(indices) // world * world][rank::world]
+
+
+@a_shard.misconception(
+    "mixed-in-place",
+    "The shares are right, but indices are mixed in place: the next epoch begins from this one's "
+    "order, and a worker that comes to it by another way has another one. Mix a copy.",
+    detect=_shows("in place"),
+)
+def shard(indices, rank, world, epoch):
+    generator = torch.Generator().manual_seed(epoch)
+    indices[:] = indices[torch.randperm(len(indices), generator=generator)]
+    return indices[: len(indices) // world * world][rank::world].clone()
 
 
 @a_shard.alternative("in blocks")
@@ -1731,6 +2194,38 @@ def mixed_precision_step(model, optimizer, x_t, t, target, supported):
     loss = (_predicted(model, x_t, t, supported).float() - target).square().mean()
     _down(model, optimizer, loss)
     return loss
+
+
+@a_mixed.misconception(
+    "supported-never-called",
+    "You do not ask whether the device has bfloat16: supported is never called. (A function itself "
+    "counts as true.) Where there is none, the run crashes, or is slower than in float32.",
+)
+def mixed_precision_step(model, optimizer, x_t, t, target, supported):
+    prediction = _predicted(model, x_t, t, lambda kind: True)
+    return _down(model, optimizer, (prediction.float() - target).square().mean())
+
+
+@a_mixed.misconception(
+    "cuda-written-in",
+    "autocast is told cuda wherever the tensors are. On a CPU, as here, it does nothing then: "
+    "x_t.device.type is the kind to ask about, and to use.",
+)
+def mixed_precision_step(model, optimizer, x_t, t, target, supported):
+    supported("cuda")  # without a GPU autocast warns, and is off
+    return _down(model, optimizer, (model(x_t, t) - target).square().mean())
+
+
+@a_mixed.misconception(
+    "weights-do-not-move",
+    "The weights do not move. Does the optimizer make a step, and are the gradients still there "
+    "when it does?",
+)
+def mixed_precision_step(model, optimizer, x_t, t, target, supported):
+    loss = (_predicted(model, x_t, t, supported).float() - target).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    return loss.item()
 
 
 @a_mixed.alternative("an if in place of enabled")
