@@ -830,13 +830,14 @@ by_calls = sorted((r for r in rows if r["setting"].startswith("DDIM")), key=lamb
 gains = [
     f"{a['calls']} to {b['calls']}" for a, b in itertools.pairwise(by_calls) if b["to"] < a["from"]
 ]
+times = dearest["CPU seconds a sample"] / cheapest["CPU seconds a sample"]
 verdict = (
-    "C2: FD falls beyond the spread of the seeds "
+    ("less will do" if times >= 1.5 else "no setting saves much")
+    + f": within {NEAR} times the best FD, the cheapest sample takes "
+    f"{cheapest['CPU seconds a sample']:.3f} CPU seconds ({cheapest['setting']}), {times:.1f} "
+    f"times less than the dearest setting ({dearest['setting']}). More calls (C2): FD falls beyond "
+    "the spread of the seeds "
     + (f"from {', '.join(gains)} calls of DDIM" if gains else "at no step of calls that was tried")
-    + f". C5: within {NEAR} times the best FD, the cheapest sample takes "
-    f"{cheapest['CPU seconds a sample']:.3f} CPU seconds ({cheapest['setting']}), "
-    f"{dearest['CPU seconds a sample'] / cheapest['CPU seconds a sample']:.1f} times less than the "
-    f"dearest setting ({dearest['setting']})"
 )
 result = record(
     "C5-digits",
