@@ -1238,9 +1238,9 @@ else:
 
 # %% [markdown]
 # One seed is a look, not a measurement. The measurement takes too long for a lesson: four solvers,
-# up to 100 calls, three seeds. It was made once with `data/build/measure_steps.py`, and its figures
-# are kept. Before you look: which of DDIM, DDPM, Heun and DPM-Solver++ is worst at the fewest
-# calls, and which is best at the most?
+# up to 100 calls, three seeds. It was made once with `course experiment C2`, and its figures are
+# kept. Before you look: which of DDIM, DDPM, Heun and DPM-Solver++ is worst at the fewest calls,
+# and which is best at the most?
 
 # %% tags=["figure"]
 try:
@@ -1248,7 +1248,7 @@ try:
 except FileNotFoundError:
     kept = None
 if kept is None:
-    print("not measured yet: python data/build/measure_steps.py --write")
+    print("not in this copy: course experiment C2 --out data/results")
 else:
     here = None
     if "trained network" in models:

@@ -48,8 +48,9 @@ def record(
 
     Returns a dict of plain data with the keys claim, verdict, rows, seeds, budget, date (UTC),
     versions, machine (system, processor kind and count), command (where one is known) and the extra
-    ones; NaN and infinities become None, as JSON has none. Where UNDIFFUSE_RESULTS names a folder (made if need be), writes
-    it there as <claim>.json: a reader sees the old file or the new one, never half of one.
+    ones; NaN and infinities become None, as JSON has none. Where UNDIFFUSE_RESULTS names a folder
+    (made if need be), writes it there as <claim>.json: a reader sees the old file or the new one,
+    never half of one.
 
     Raises ValueError for a claim that cannot be a file name, no rows, no seeds or an empty
     verdict, TypeError for values that are not plain data.

@@ -82,6 +82,8 @@ def test_verdicts():
     assert len(made["C4-drums"]["rows"]) == 4 * 2 * 3
     assert made["C4-drums"]["verdict"].startswith("more hits help")
     assert made["C7-drums"]["verdict"].startswith("true here")
+    fewer = little.conclude(outcomes(lambda run: run.count / 300 + 0.01 * run.seed))
+    assert fewer["C4-drums"]["verdict"].startswith("fewer hits got further")
     none = little.conclude(outcomes(lambda run: 0.5 + 0.01 * run.seed))
     assert none["C4-drums"]["verdict"].startswith("not separable at this size")
     assert none["C7-drums"]["verdict"].startswith("not separable at this size")

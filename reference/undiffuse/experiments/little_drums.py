@@ -262,7 +262,10 @@ def conclude(found: Mapping[Training, Mapping[str, Any]]) -> dict[str, dict[str,
     _, _, folds, drums = hits()
     reals, masks = real_features(), halvings(drums)
     rows = []
-    for count, way, seed in dict.fromkeys((r.count, r.way, r.seed) for r in found):
+    for count, way, seed in sorted(
+        {(r.count, r.way, r.seed) for r in found},
+        key=lambda which: (which[0], list(WAYS).index(which[1]), which[2]),
+    ):
         mine = {r.fold: f for r, f in found.items() if (r.count, r.way, r.seed)
                 == (count, way, seed)}  # fmt: skip
         samples = torch.empty_like(reals)
@@ -292,8 +295,10 @@ def conclude(found: Mapping[Training, Mapping[str, Any]]) -> dict[str, dict[str,
         "of one source are alike, and four sources are few",
     }
     few, many = column(counts[0], "plain"), column(counts[-1], "plain")
-    more = len(counts) > 1 and separate(many, few) == "first"
-    verdict = "more hits help" if more else NOT_SEPARABLE
+    better = separate(many, few) if len(counts) > 1 else None
+    verdict = {"first": "more hits help", "second": "fewer hits got further in so few steps"}.get(
+        better, NOT_SEPARABLE
+    )
     verdict += f": FD {told(few)} with {counts[0]} hits, {told(many)} with {counts[-1]}"
     words, parts = set(), []
     for count in counts:
