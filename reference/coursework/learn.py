@@ -21,6 +21,7 @@ from coursework import checks as checks_of
 from coursework import copies, doctor, progress
 from coursework.config import Course
 
+ANY = 0  # as a port: the system chooses one that is free
 START_LIMIT = 240.0  # seconds: a busy or an old machine takes its time
 LOCAL = "127.0.0.1"
 SETTINGS = Path(__file__).parent / "templates"  # its labconfig/ is JupyterLab's
@@ -115,9 +116,16 @@ def has_browser() -> bool:
     return True
 
 
+def is_taken(port: int) -> bool:
+    """Whether somebody listens at ``port`` of this machine."""
+    with socket.socket() as s:
+        s.settimeout(5)
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
 def free_port(wanted: int | None = None) -> int:
     """``wanted`` (8888) if nobody listens there, else any that is free."""
-    for port in (wanted or 8888, 0):
+    for port in (8888 if wanted is None else wanted, ANY):
         with socket.socket() as s, contextlib.suppress(OSError):
             s.bind(("127.0.0.1", port))
             return s.getsockname()[1]
@@ -133,15 +141,18 @@ class Server:
     def __init__(
         self, course: Course, lesson: Path | None, port: int | None = None, ip: str = LOCAL
     ) -> None:
-        self.course, self.token = course, secrets.token_urlsafe(24)
-        self.port = free_port(port)
-        self.base = f"http://127.0.0.1:{self.port}"
+        self.course, self.token, self.ip = course, secrets.token_urlsafe(24), ip
         self.page = f"/lab/tree/{lesson.name}" if lesson else "/lab"
         log = course.work / ".jupyter.log"
         self.log = open(log, "w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        self._start(free_port(port))
+
+    def _start(self, port: int) -> None:
+        course, self.port = self.course, port
+        self.base = f"http://127.0.0.1:{self.port}"
         command = [
             *(sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={self.port}"),
-            *(f"--ip={ip}", "--ServerApp.port_retries=0", "--log-level=WARN"),
+            *(f"--ip={self.ip}", "--ServerApp.port_retries=0", "--log-level=WARN"),
             f"--ServerApp.root_dir={course.work}",
             f"--LabApp.default_url={self.page}",
             "--LabApp.news_url=None",
@@ -172,11 +183,17 @@ class Server:
             return answer.read()
 
     def wait_until_ready(self, limit: float = START_LIMIT) -> dict:
-        """The server's status, once it answers. Raises ``ServerFailed``."""
-        end = time.monotonic() + limit
+        """The server's status, once it answers. Raises ``ServerFailed``.
+
+        Where somebody else took the port in between, it is started at another one.
+        """
+        end, again = time.monotonic() + limit, 3
         while time.monotonic() < end:
             if self.process.poll() is not None:
-                break
+                if not again or not is_taken(self.port):
+                    break
+                again -= 1
+                self._start(free_port(ANY))
             with contextlib.suppress(OSError, urllib.error.URLError, ValueError):
                 return json.loads(self.get("/api/status"))
             time.sleep(0.2)

@@ -75,7 +75,7 @@ def _tensor(audio: np.ndarray | torch.Tensor) -> torch.Tensor:
 
 def augment_audio(
     x: torch.Tensor,
-    generator: torch.Generator | None,
+    generator: torch.Generator | None = None,
     gain_db: tuple[float, float] = (-6.0, 0.0),
     max_shift: int = 128,
     polarity: bool = True,

@@ -300,8 +300,8 @@ def test_release(course, run, tmp_path):
 
 @pytest.mark.slow
 def test_learn_check_does_all_but_stay_open(course, run):
-    code, said, _ = run("learn", "--check")
-    assert "1 lesson copied" in said and "JupyterLab started" in said
+    code, said, err = run("learn", "--check")
+    assert "1 lesson copied" in said and "JupyterLab started" in said, said + err
     assert "Your copy of lesson 42" in said and "not attempted yet" in said
     assert said.rstrip().split("\n")[-1].startswith("lesson 42, 3 of 3 points")
     assert copies.of_lesson(course, "42").is_file()

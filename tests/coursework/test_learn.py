@@ -6,6 +6,7 @@ import copy
 import json
 import random
 import shutil
+import socket
 import sys
 import types
 
@@ -343,6 +344,23 @@ def test_jupyterlab_starts_answers_and_stops(course):
     path = copies.bring(course, "42").path
     said = learn.try_server(course, path)
     assert "JupyterLab started" in said and path.name in said
+
+
+@pytest.mark.slow
+def test_a_port_that_somebody_took_in_between_is_left_to_them(course, monkeypatch):
+    copies.bring(course, "42")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        taken, found = s.getsockname()[1], learn.free_port
+        assert learn.is_taken(taken)
+        monkeypatch.setattr(learn, "free_port", lambda port=None: taken if port is None else
+                            found(port))  # fmt: skip
+        with learn.Server(course, None) as server:
+            assert server.port == taken
+            server.wait_until_ready()
+            assert server.port != taken and f":{server.port}/" in server.address
+    assert not learn.is_taken(taken)
 
 
 @pytest.mark.slow

@@ -78,7 +78,7 @@ def _(draw: Draw):
     loud = as_stored(draw.uniform(0.6, 0.98, 31, 2, dtype="float64"), "int16")
     group = "channels"
     yield case("stereo, float64", group, audio(51, 2, kind="float64"), 16000, 16000, 51)
-    yield case("more channels than samples", group, audio(3, 4), 8000, 8000, 3)
+    yield case("as many channels as samples", group, audio(3, 3), 8000, 8000, 3)
     yield case("loud stereo, int16, numpy", group, loud, 8000, 8000, 31, numpy=True)
     yield case("one channel with an axis of its own", group, audio(23, 1), 8000, 8000, 23)
     group = "rates"
