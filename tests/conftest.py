@@ -1,5 +1,11 @@
 """Fixtures for the tests of both packages."""
 
+import os
+
+# One thread, as `make test` has it: sums are rounded alike everywhere, and small ones are faster.
+# Before torch is imported, which reads it once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 
