@@ -152,14 +152,6 @@ def _line(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def again(result: Mapping[str, Any] | None, how: Mapping[str, Any]) -> str:
-    """The command that measures it."""
-    if result and result.get("command"):
-        return result["command"]
-    by = how["by"]
-    return f"course build {by} --record data/results" if by.isdigit() else by
-
-
 def said(claim: Mapping[str, Any]) -> str:
     """Links, or the snippet."""
     links = [f"[{urlparse(u).netloc.removeprefix('www.')}]({u})" for u in claim["said"]]
@@ -197,7 +189,7 @@ def brief(claims: Path = CLAIMS, results: Path = RESULTS) -> str:
             said_so = [t for t in (first_figure(rest), lead(result, how["table"])) if t]
             text = f": {_text('; '.join(said_so))}" if said_so else ""
             parts.append(f"{_text(how['what'])}: **{_text(word)}**{text}")
-            commands.append(f"`{again(result, how)}`")
+            commands.append(f"`{result['command']}`")
         lines.append(_line([
             f"[{name}](data/results/README.md#{name.lower()})",
             f"{claim['claim']} ({said(claim)})",
@@ -245,7 +237,7 @@ def page(claims: Path = CLAIMS, results: Path = RESULTS) -> str:
                 f"**{word}**{kept['verdict'].strip().removeprefix(word)}\n",
                 *figures(kept, how["table"]),
                 "",
-                "; ".join(conditions(kept)) + f". Again: `{again(kept, how)}`. All of it: "
+                "; ".join(conditions(kept)) + f". Again: `{kept['command']}`. All of it: "
                 f"[{result}.json]({result}.json).\n",
             ]
             if kept.get("longer"):

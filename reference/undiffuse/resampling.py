@@ -66,6 +66,16 @@ def resample(
     return found.reshape(*x.shape[:-1], long)
 
 
+def played_faster(x: torch.Tensor, rate: int, target_rate: int) -> torch.Tensor:
+    """``x`` (..., L) resampled, but played at the old rate: faster and higher by a factor.
+
+    The factor is rate / target_rate. The same shape: silence follows what got shorter, and what
+    got longer is cut at L.
+    """
+    made = resample(x, rate, target_rate)[..., : x.shape[-1]]
+    return F.pad(made, (0, x.shape[-1] - made.shape[-1]))
+
+
 def _phases(
     up: int, down: int, zeros: int, rolloff: float, beta: float
 ) -> tuple[int, torch.Tensor]:

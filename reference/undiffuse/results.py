@@ -68,8 +68,8 @@ def record(
     taken = sorted(set(extra) & set(_OWN))
     if taken:
         raise ValueError(f"{claim}: {', '.join(taken)} is filled in by record itself")
-    if os.environ.get("UNDIFFUSE_COMMAND"):
-        extra.setdefault("command", os.environ["UNDIFFUSE_COMMAND"])
+    if command := os.environ.get("UNDIFFUSE_COMMAND"):
+        extra.setdefault("command", command)
     result = {
         "claim": claim,
         "verdict": verdict,

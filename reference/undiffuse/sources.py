@@ -101,14 +101,13 @@ def with_transposed(
     they sound so much higher (and shorter: silence follows), or lower (and are cut at L), and
     labelled accordingly. Within 1 cent.
     """
-    from undiffuse.resampling import resample
+    from undiffuse.resampling import played_faster
 
     family, midi = note_parts(labels)
     all_x, all_labels = [x], [labels]
     for k in semitones:
         fits = (midi + k >= LOWEST_KEY) & (midi + k < LOWEST_KEY + KEYS)
-        made = resample(x[fits], rate, round(rate * 2 ** (-k / 12)))[..., : x.shape[-1]]
-        all_x.append(torch.nn.functional.pad(made, (0, x.shape[-1] - made.shape[-1])))
+        all_x.append(played_faster(x[fits], rate, round(rate * 2 ** (-k / 12))))
         all_labels.append(note_labels(family[fits], midi[fits] + k))
     return torch.cat(all_x).clamp(-1, 1), torch.cat(all_labels)
 
@@ -175,10 +174,10 @@ def sounds_of(
     last = torch.full_like(mels[..., :1], -1.0)
     log = transforms.log_mel_from_model_range(torch.cat([mels, last], -1))
     silent = log <= transforms.LOW
-    power = log.exp().masked_fill(silent, 0.0)
-    filters = transforms.mel_filterbank(mel["n_mels"], mel["n_fft"], mel["rate"]).to(power)
+    linear = log.exp().masked_fill(silent, 0.0)
+    filters = transforms.mel_filterbank(mel["n_mels"], mel["n_fft"], mel["rate"]).to(linear)
     parts = []
-    for some in power.split(50):
+    for some in linear.split(50):
         magnitude = transforms.mel_to_magnitude(some, filters)
         parts.append(
             transforms.griffin_lim(

@@ -138,13 +138,12 @@ def altered(
     x: torch.Tensor, labels: torch.Tensor, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Hits (N, 1, 8192), each ``COPIES`` times at each of ``SPEEDS``, with the labels of all."""
-    from undiffuse.resampling import resample
+    from undiffuse.resampling import played_faster
     from undiffuse.sound import augment_audio
 
     found = []
     for fast, slow in SPEEDS:
-        played = resample(x, fast, slow)[..., : x.shape[-1]]
-        played = torch.nn.functional.pad(played, (0, x.shape[-1] - played.shape[-1]))
+        played = played_faster(x, fast, slow)
         found += [augment_audio(played, generator, polarity=False) for _ in range(COPIES)]
     return torch.cat(found).clamp(-1, 1), labels.repeat(len(found))
 
